@@ -1,0 +1,8 @@
+//! The I/O engine: the one crate of Weir that touches sockets.
+//!
+//! A worker owns its loop and everything in it. Protocols implement [`Protocol`] against [`Io`]; the
+//! drivers (`epoll` for production, `mem` for tests and simulation, in virtual time) call them.
+
+mod contract;
+
+pub use contract::{Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Protocol, PumpEnd, Sent};
