@@ -1,8 +1,13 @@
 //! The I/O engine: the one crate of Weir that touches sockets.
 //!
 //! A worker owns its loop and everything in it. Protocols implement [`Protocol`] against [`Io`]; the
-//! drivers (`epoll` for production, `mem` for tests and simulation, in virtual time) call them.
+//! drivers ([`epoll`] for production, [`mem`] for tests and simulation, in virtual time) call them.
 
 mod contract;
+pub mod epoll;
+pub mod exec;
+mod mailbox;
+pub mod mem;
 
 pub use contract::{Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Protocol, PumpEnd, Sent};
+pub use mailbox::{Mailbox, Sender, Undelivered, Wake};
