@@ -1,0 +1,155 @@
+//! Writing messages: everything is appended to a buffer that the caller keeps.
+//!
+//! Names and values are written as given. Those of a parsed [`Field`](crate::Field) are safe;
+//! those from elsewhere are to be checked once, when they come in, with
+//! [`is_valid_name`](crate::is_valid_name) and [`is_valid_value`](crate::is_valid_value)
+//! (asserted in debug builds).
+
+/// The end of a chunked body without trailer section: last chunk and empty line.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// The last chunk alone, before a trailer section; [`field`] lines and [`end_head`] follow.
+pub const LAST_CHUNK_BEFORE_TRAILERS: &[u8] = b"0\r\n";
+/// A line end, as it follows the data of each chunk.
+pub const CRLF: &[u8] = b"\r\n";
+
+/// `METHOD path?query HTTP/1.1`
+#[inline]
+pub fn request_line(out: &mut Vec<u8>, method: &str, path: &[u8], query: Option<&[u8]>) {
+    debug_assert!(crate::is_valid_name(method), "a method is a token");
+    debug_assert!(!path.is_empty() && path.iter().all(u8::is_ascii_graphic), "a target is printable");
+    debug_assert!(query.is_none_or(|query| query.iter().all(u8::is_ascii_graphic)), "a target is printable");
+    out.reserve(method.len() + path.len() + query.map_or(0, <[u8]>::len) + 13);
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(path);
+    if let Some(query) = query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+/// `HTTP/1.1 STATUS reason`. An empty reason is written as such; see [`reason_phrase`].
+#[inline]
+pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
+    debug_assert!((100..1000).contains(&status), "a status has three digits");
+    debug_assert!(crate::is_valid_value(reason), "a reason phrase is one line");
+    let digit = |n: u16| b'0' + (n % 10) as u8;
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status), b' ']);
+    out.extend_from_slice(reason);
+    out.extend_from_slice(CRLF);
+}
+
+/// `name: value`
+#[inline]
+pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    debug_assert!(crate::is_valid_name(name), "a field name is a token");
+    debug_assert!(crate::is_valid_value(value), "a field value is one line without control characters");
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(CRLF);
+}
+
+/// `content-length: n`
+#[inline]
+pub fn content_length(out: &mut Vec<u8>, n: u64) {
+    field(out, "content-length", itoa::Buffer::new().format(n).as_bytes());
+}
+
+/// `transfer-encoding: chunked`
+#[inline]
+pub fn transfer_encoding_chunked(out: &mut Vec<u8>) {
+    field(out, "transfer-encoding", b"chunked");
+}
+
+/// The empty line after the fields of a head or of a trailer section.
+#[inline]
+pub fn end_head(out: &mut Vec<u8>) {
+    out.extend_from_slice(CRLF);
+}
+
+/// The line before a chunk of `len` bytes: the first `usize` bytes of the array. [`CRLF`] follows
+/// the data. `len` must not be 0, which would end the body.
+#[inline]
+pub fn chunk_head(len: usize) -> ([u8; 18], usize) {
+    debug_assert!(len > 0, "an empty chunk ends the body");
+    let digits = (usize::BITS - len.leading_zeros()).div_ceil(4).max(1) as usize;
+    let mut line = [0; 18];
+    for (position, byte) in line[..digits].iter_mut().enumerate() {
+        let nibble = (len >> (4 * (digits - 1 - position))) & 0xF;
+        *byte = b"0123456789abcdef"[nibble];
+    }
+    line[digits] = b'\r';
+    line[digits + 1] = b'\n';
+    (line, digits + 2)
+}
+
+/// The standard reason phrase of a status (IANA HTTP Status Code Registry), empty for others.
+pub const fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        102 => "Processing",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        207 => "Multi-Status",
+        208 => "Already Reported",
+        226 => "IM Used",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        305 => "Use Proxy",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        423 => "Locked",
+        424 => "Failed Dependency",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        506 => "Variant Also Negotiates",
+        507 => "Insufficient Storage",
+        508 => "Loop Detected",
+        511 => "Network Authentication Required",
+        _ => "",
+    }
+}
