@@ -1,8 +1,10 @@
 //! Bodies: by length, chunked, or until the connection closes.
 
+use memchr::memchr;
 use weir_core::Reason;
 
-use crate::{Field, Framing, Limits, Reject, ResponseFraming};
+use crate::chunked::{Malformed, chunk_line, split_field, trailer_section};
+use crate::{Field, FieldKind, Framing, Limits, Reject, ResponseFraming};
 
 /// Takes one body apart. Bytes go in, slices of the same bytes come out.
 ///
@@ -90,9 +92,86 @@ impl BodyReader {
     /// # Errors
     /// The chunked framing is malformed or larger than `limits`: the message is lost, and so is
     /// the connection.
-    pub fn feed<'b>(&mut self, bytes: &'b [u8], limits: &Limits) -> Result<(usize, BodyEvent<'b>), Reject> {
-        let _ = (bytes, limits);
-        Ok((0, BodyEvent::NeedMore))
+    pub fn feed<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        limits: &Limits,
+    ) -> Result<(usize, BodyEvent<'b>), Reject> {
+        let mut at = 0;
+        // Each turn but the last consumes at least one byte.
+        loop {
+            let rest = &bytes[at..];
+            match self.state {
+                State::Done => return Ok((at, BodyEvent::End)),
+                State::UntilClose | State::Length(_) | State::ChunkData(_) if rest.is_empty() => {
+                    return Ok((at, BodyEvent::NeedMore));
+                }
+                State::UntilClose => return Ok((bytes.len(), BodyEvent::Data(rest))),
+                State::Length(remaining) => {
+                    let (data, left) = take(rest, remaining);
+                    self.state = if left == 0 {
+                        State::Done
+                    } else {
+                        State::Length(left)
+                    };
+                    return Ok((at + data.len(), BodyEvent::Data(data)));
+                }
+                State::ChunkData(remaining) => {
+                    let (data, left) = take(rest, remaining);
+                    self.state = if left == 0 {
+                        State::ChunkEnd
+                    } else {
+                        State::ChunkData(left)
+                    };
+                    return Ok((at + data.len(), BodyEvent::Data(data)));
+                }
+                State::ChunkEnd => match rest {
+                    [b'\r', b'\n', ..] => {
+                        at += 2;
+                        self.state = State::ChunkSize;
+                    }
+                    [] | [b'\r'] => return Ok((at, BodyEvent::NeedMore)),
+                    _ => {
+                        return Err(self.malformed(
+                            "no CRLF behind the data of a chunk (RFC 9112 section 7.1)",
+                        ));
+                    }
+                },
+                State::ChunkSize => {
+                    match chunk_line(rest, limits).map_err(|what| self.malformed(what))? {
+                        None => return Ok((at, BodyEvent::NeedMore)),
+                        Some((len, size)) => {
+                            at += len;
+                            self.state = if size == 0 {
+                                State::Trailers
+                            } else {
+                                State::ChunkData(size)
+                            };
+                        }
+                    }
+                }
+                State::Trailers => {
+                    match trailer_section(rest, limits).map_err(|what| self.malformed(what))? {
+                        None => return Ok((at, BodyEvent::NeedMore)),
+                        Some(lines) => {
+                            at += lines.len() + 2;
+                            self.state = State::Done;
+                            if !lines.is_empty() {
+                                return Ok((at, BodyEvent::Trailers(TrailerBlock { lines })));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn malformed(&self, detail: Malformed) -> Reject {
+        let reason = match self.side {
+            Side::Request => Reason::BadRequestBody,
+            Side::Response => Reason::BadResponseBody,
+        };
+        Reject::new(reason, detail)
     }
 
     /// The peer will send no more. Ends a body of [`ResponseFraming::UntilClose`].
@@ -155,13 +234,19 @@ impl From<Framing> for BodyKind {
             Framing::Length(n) => ResponseFraming::Length(n),
             Framing::Chunked => ResponseFraming::Chunked,
         };
-        Self { framing, side: Side::Request }
+        Self {
+            framing,
+            side: Side::Request,
+        }
     }
 }
 
 impl From<ResponseFraming> for BodyKind {
     fn from(framing: ResponseFraming) -> Self {
-        Self { framing, side: Side::Response }
+        Self {
+            framing,
+            side: Side::Response,
+        }
     }
 }
 
@@ -191,7 +276,79 @@ impl<'b> Iterator for TrailerFields<'b> {
     type Item = Field<'b>;
 
     fn next(&mut self) -> Option<Field<'b>> {
-        let _ = self.rest;
+        // The section was checked as a whole, so each line has a colon and ends in CRLF.
+        while let Some(end) = memchr(b'\n', self.rest) {
+            let (line, rest) = self.rest.split_at(end + 1);
+            self.rest = rest;
+            let field = line.strip_suffix(b"\r\n").and_then(split_field);
+            if let Some((name, value)) = field {
+                let kind = FieldKind::of(name);
+                if may_be_trailer(name, kind) {
+                    return Some(Field {
+                        name,
+                        value,
+                        kind,
+                        hop_by_hop: false,
+                    });
+                }
+            }
+        }
         None
     }
 }
+
+/// The first of `remaining` bytes, as many as there are, and how many are left to come.
+#[inline]
+fn take(bytes: &[u8], remaining: u64) -> (&[u8], u64) {
+    match usize::try_from(remaining) {
+        Ok(all) if all <= bytes.len() => (&bytes[..all], 0),
+        _ => (bytes, remaining - bytes.len() as u64),
+    }
+}
+
+/// Whether a field may be forwarded from a trailer section. Not those that are needed before the
+/// body: for framing, routing, modifying the request, authentication, or reading the content
+/// (RFC 9110 section 6.5.1).
+fn may_be_trailer(name: &str, kind: FieldKind) -> bool {
+    match kind {
+        FieldKind::Other => !NEVER_TRAILERS
+            .iter()
+            .any(|never| name.eq_ignore_ascii_case(never)),
+        FieldKind::Date
+        | FieldKind::Server
+        | FieldKind::Via
+        | FieldKind::Traceparent
+        | FieldKind::Tracestate => true,
+        _ => false,
+    }
+}
+
+/// Field names beyond those of [`FieldKind`] that a trailer section must not have.
+const NEVER_TRAILERS: [&str; 26] = [
+    "age",
+    "authorization",
+    "authentication-info",
+    "cache-control",
+    "clear-site-data",
+    "content-encoding",
+    "content-location",
+    "content-range",
+    "content-type",
+    "expires",
+    "http2-settings",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "location",
+    "origin",
+    "pragma",
+    "proxy-authentication-info",
+    "range",
+    "sec-websocket-key",
+    "strict-transport-security",
+    "vary",
+    "warning",
+    "www-authenticate",
+];

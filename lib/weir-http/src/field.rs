@@ -19,7 +19,10 @@ pub struct Field<'b> {
 /// The field names that Weir acts on. Everything else is [`FieldKind::Other`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
-#[allow(missing_docs, reason = "each variant is the field name it is spelt like")]
+#[allow(
+    missing_docs,
+    reason = "each variant is the field name it is spelt like"
+)]
 pub enum FieldKind {
     Other,
     Host,
@@ -67,12 +70,29 @@ impl FieldKind {
             2 => pick(name, &[(b"te", Self::Te)]),
             3 => pick(name, &[(b"via", Self::Via)]),
             4 => pick(name, &[(b"host", Self::Host), (b"date", Self::Date)]),
-            6 => pick(name, &[(b"cookie", Self::Cookie), (b"expect", Self::Expect), (b"server", Self::Server)]),
+            6 => pick(
+                name,
+                &[
+                    (b"cookie", Self::Cookie),
+                    (b"expect", Self::Expect),
+                    (b"server", Self::Server),
+                ],
+            ),
             7 => pick(
                 name,
-                &[(b"upgrade", Self::Upgrade), (b"trailer", Self::Trailer), (b"referer", Self::Referer)],
+                &[
+                    (b"upgrade", Self::Upgrade),
+                    (b"trailer", Self::Trailer),
+                    (b"referer", Self::Referer),
+                ],
             ),
-            9 => pick(name, &[(b"forwarded", Self::Forwarded), (b"x-real-ip", Self::XRealIp)]),
+            9 => pick(
+                name,
+                &[
+                    (b"forwarded", Self::Forwarded),
+                    (b"x-real-ip", Self::XRealIp),
+                ],
+            ),
             10 => pick(
                 name,
                 &[
@@ -83,8 +103,20 @@ impl FieldKind {
                     (b"tracestate", Self::Tracestate),
                 ],
             ),
-            11 => pick(name, &[(b"traceparent", Self::Traceparent), (b"retry-after", Self::RetryAfter)]),
-            12 => pick(name, &[(b"x-request-id", Self::XRequestId), (b"max-forwards", Self::MaxForwards)]),
+            11 => pick(
+                name,
+                &[
+                    (b"traceparent", Self::Traceparent),
+                    (b"retry-after", Self::RetryAfter),
+                ],
+            ),
+            12 => pick(
+                name,
+                &[
+                    (b"x-request-id", Self::XRequestId),
+                    (b"max-forwards", Self::MaxForwards),
+                ],
+            ),
             14 => pick(name, &[(b"content-length", Self::ContentLength)]),
             15 => pick(name, &[(b"x-forwarded-for", Self::XForwardedFor)]),
             16 => pick(
@@ -97,7 +129,10 @@ impl FieldKind {
             ),
             17 => pick(
                 name,
-                &[(b"transfer-encoding", Self::TransferEncoding), (b"x-forwarded-proto", Self::XForwardedProto)],
+                &[
+                    (b"transfer-encoding", Self::TransferEncoding),
+                    (b"x-forwarded-proto", Self::XForwardedProto),
+                ],
             ),
             18 => pick(name, &[(b"proxy-authenticate", Self::ProxyAuthenticate)]),
             19 => pick(name, &[(b"proxy-authorization", Self::ProxyAuthorization)]),
@@ -127,8 +162,13 @@ impl FieldKind {
 
 /// The first candidate that `name` equals without case. All are of the same length as `name`.
 #[inline(always)]
-fn pick<const N: usize, const L: usize>(name: &[u8], candidates: &[(&[u8; L], FieldKind); N]) -> FieldKind {
-    let Ok(name) = <&[u8; L]>::try_from(name) else { return FieldKind::Other };
+fn pick<const N: usize, const L: usize>(
+    name: &[u8],
+    candidates: &[(&[u8; L], FieldKind); N],
+) -> FieldKind {
+    let Ok(name) = <&[u8; L]>::try_from(name) else {
+        return FieldKind::Other;
+    };
     for (candidate, kind) in candidates {
         // A constant length lets the compare compile into a few word operations.
         if eq_lower(name, candidate) {

@@ -16,6 +16,8 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod chunked;
+mod facts;
 mod field;
 mod head;
 mod limits;

@@ -18,6 +18,12 @@ pub struct Limits {
 impl Limits {
     /// The hard bound of `fields`: storage for so many is on the stack.
     pub const MAX_FIELDS: usize = 128;
+
+    /// How many fields are taken: `fields`, or the storage if that is less.
+    #[inline]
+    pub(crate) fn max_fields(&self) -> usize {
+        usize::from(self.fields).min(Self::MAX_FIELDS)
+    }
 }
 
 impl Default for Limits {

@@ -41,7 +41,10 @@ pub fn host_without_port(authority: &[u8]) -> &[u8] {
 #[inline]
 pub(crate) fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
     // From the end: a port is short, and the colons of an IPv6 address are before its bracket.
-    match authority.iter().rposition(|&byte| byte == b':' || byte == b']') {
+    match authority
+        .iter()
+        .rposition(|&byte| byte == b':' || byte == b']')
+    {
         Some(at) if authority[at] == b':' => (&authority[..at], Some(&authority[at + 1..])),
         _ => (authority, None),
     }
@@ -61,7 +64,10 @@ pub(crate) const fn is_value_byte(byte: u8) -> bool {
 pub(crate) fn is_port(port: &[u8]) -> bool {
     port.len() <= 5
         && port.iter().all(u8::is_ascii_digit)
-        && port.iter().fold(0, |n, digit| n * 10 + u32::from(digit - b'0')) <= 65_535
+        && port
+            .iter()
+            .fold(0, |n, digit| n * 10 + u32::from(digit - b'0'))
+            <= 65_535
 }
 
 fn is_ipv6(text: &[u8]) -> bool {

@@ -1,5 +1,10 @@
 //! The request target: its form (RFC 9112 section 3.2) and its parts.
 
+use memchr::{memchr, memchr2};
+
+use crate::syntax::split_port;
+use crate::{Method, is_valid_authority};
+
 /// The target of a request. All parts are printable ASCII without space and `#`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Target<'b> {
@@ -37,4 +42,108 @@ pub enum Scheme {
     Http,
     /// `https`
     Https,
+}
+
+// === impl Target ===
+
+impl<'b> Target<'b> {
+    /// Takes a target apart. Its bytes are those that the tokeniser lets pass: no control
+    /// characters, no space.
+    pub(crate) fn parse(target: &'b [u8], method: Method<'b>) -> Result<Self, &'static str> {
+        if !target.is_ascii() {
+            return Err("a byte beyond ASCII in the request target (RFC 3986 section 2)");
+        }
+        match (method, target) {
+            (Method::Connect, _) => Self::authority_form(target),
+            (_, [b'/', ..]) => {
+                let (path, query) = split_query(target)?;
+                Ok(Self {
+                    form: Form::Origin,
+                    path,
+                    query,
+                    authority: None,
+                    scheme: None,
+                })
+            }
+            (Method::Options, b"*") => Ok(Self {
+                form: Form::Asterisk,
+                path: target,
+                query: None,
+                authority: None,
+                scheme: None,
+            }),
+            (_, b"*") => {
+                Err("the asterisk form with a method other than OPTIONS (RFC 9112 section 3.2.4)")
+            }
+            _ => Self::absolute_form(target, method),
+        }
+    }
+
+    fn authority_form(target: &'b [u8]) -> Result<Self, &'static str> {
+        let (_, port) = split_port(target);
+        if port.is_none_or(<[u8]>::is_empty) || !is_valid_authority(target) {
+            return Err("CONNECT without host and port (RFC 9110 section 9.3.6)");
+        }
+        Ok(Self {
+            form: Form::Authority,
+            path: b"",
+            query: None,
+            authority: Some(target),
+            scheme: None,
+        })
+    }
+
+    fn absolute_form(target: &'b [u8], method: Method<'b>) -> Result<Self, &'static str> {
+        let colon = memchr(b':', target)
+            .ok_or("a target that is neither a path nor a URI (RFC 9112 section 3.2)")?;
+        let scheme = match &target[..colon] {
+            name if name.eq_ignore_ascii_case(b"http") => Scheme::Http,
+            name if name.eq_ignore_ascii_case(b"https") => Scheme::Https,
+            _ => {
+                return Err(
+                    "a target of a scheme other than http and https (RFC 9112 section 3.2)",
+                );
+            }
+        };
+        let rest = target[colon + 1..]
+            .strip_prefix(b"//")
+            .ok_or("a URI without authority (RFC 9110 section 4.2)")?;
+        let end = rest
+            .iter()
+            .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
+            .unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        if !is_valid_authority(authority) {
+            return Err(
+                "the target's authority is not a host with an optional port (RFC 9110 section 4.2)",
+            );
+        }
+        let (path, query) = split_query(rest)?;
+        let (form, path): (Form, &'b [u8]) = match path {
+            b"" if method == Method::Options && query.is_none() => (Form::Asterisk, b"*"),
+            b"" => (Form::Absolute, b"/"),
+            path => (Form::Absolute, path),
+        };
+        Ok(Self {
+            form,
+            path,
+            query,
+            authority: Some(authority),
+            scheme: Some(scheme),
+        })
+    }
+}
+
+/// Path and query of `path?query`. A fragment is never sent (RFC 9110 section 4.2.5): where one
+/// ends, what it belongs to, is read in several ways.
+fn split_query(target: &[u8]) -> Result<(&[u8], Option<&[u8]>), &'static str> {
+    const FRAGMENT: &str = "a fragment in the request target (RFC 9112 section 3.2)";
+    let Some(at) = memchr2(b'?', b'#', target) else {
+        return Ok((target, None));
+    };
+    let query = &target[at + 1..];
+    if target[at] == b'#' || memchr(b'#', query).is_some() {
+        return Err(FRAGMENT);
+    }
+    Ok((&target[..at], Some(query)))
 }

@@ -16,8 +16,14 @@ pub const CRLF: &[u8] = b"\r\n";
 #[inline]
 pub fn request_line(out: &mut Vec<u8>, method: &str, path: &[u8], query: Option<&[u8]>) {
     debug_assert!(crate::is_valid_name(method), "a method is a token");
-    debug_assert!(!path.is_empty() && path.iter().all(u8::is_ascii_graphic), "a target is printable");
-    debug_assert!(query.is_none_or(|query| query.iter().all(u8::is_ascii_graphic)), "a target is printable");
+    debug_assert!(
+        !path.is_empty() && path.iter().all(u8::is_ascii_graphic),
+        "a target is printable"
+    );
+    debug_assert!(
+        query.is_none_or(|query| query.iter().all(u8::is_ascii_graphic)),
+        "a target is printable"
+    );
     out.reserve(method.len() + path.len() + query.map_or(0, <[u8]>::len) + 13);
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
@@ -45,7 +51,10 @@ pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 #[inline]
 pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     debug_assert!(crate::is_valid_name(name), "a field name is a token");
-    debug_assert!(crate::is_valid_value(value), "a field value is one line without control characters");
+    debug_assert!(
+        crate::is_valid_value(value),
+        "a field value is one line without control characters"
+    );
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
@@ -56,7 +65,11 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// `content-length: n`
 #[inline]
 pub fn content_length(out: &mut Vec<u8>, n: u64) {
-    field(out, "content-length", itoa::Buffer::new().format(n).as_bytes());
+    field(
+        out,
+        "content-length",
+        itoa::Buffer::new().format(n).as_bytes(),
+    );
 }
 
 /// `transfer-encoding: chunked`
