@@ -2,5 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod params;
+mod permits;
+mod shared_cap;
 
 pub use params::Params;
+pub use permits::{Cancel, Enqueued, Permits, Ticket};
+pub use shared_cap::SharedCap;
