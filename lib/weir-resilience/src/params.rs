@@ -43,7 +43,7 @@ impl Default for OutlierParams {
             enabled: true,
             consecutive_failures: 5,
             base_ejection: Duration::from_secs(10),
-            max_ejection: Duration::from_secs(300),
+            max_ejection: Duration::from_mins(5),
             max_ejected: 0.5,
         }
     }
@@ -67,8 +67,8 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(2),
             response_head: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            tunnel_idle: Duration::from_secs(3_600),
+            idle: Duration::from_mins(1),
+            tunnel_idle: Duration::from_hours(1),
         }
     }
 }
