@@ -1,0 +1,256 @@
+//! The thread that writes the access log, and the handle to it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use super::{AccessLogWriter, BATCH_BYTES, Format, QUEUE_BATCHES, Target};
+use crate::event;
+
+/// A buffer that grew beyond this is not used again.
+const KEEP_CAPACITY: usize = 4 * BATCH_BYTES;
+
+/// A pipe that cannot take more (`WouldBlock`: somebody made it non-blocking) is tried this often, with
+/// [`RETRY_PAUSE`] in between, before the batch counts as lost.
+const RETRIES: u32 = 200;
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// The access log of the process.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    format: Format,
+    queue: SyncSender<Message>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) enum Message {
+    Lines(Batch),
+    /// Look at the flags of [`Shared`].
+    Wake,
+}
+
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) bytes: Vec<u8>,
+    pub(super) lines: u64,
+    pub(super) back: SyncSender<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    written: AtomicU64,
+    dropped: AtomicU64,
+    reopen: AtomicBool,
+    stop: AtomicBool,
+    ended: (std::sync::Mutex<bool>, std::sync::Condvar),
+}
+
+impl Shared {
+    pub(super) fn dropped(&self, lines: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+}
+
+// === impl AccessLog ===
+
+impl AccessLog {
+    /// Opens the target and starts the writer thread.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no thread can be started.
+    pub fn start(target: Target, format: Format) -> io::Result<Self> {
+        let file = open(&target)?;
+        Self::run(target, format, file)
+    }
+
+    fn run(target: Target, format: Format, file: File) -> io::Result<Self> {
+        let (queue, incoming) = sync_channel(QUEUE_BATCHES);
+        let shared = Arc::new(Shared::default());
+        let sink = Sink {
+            target,
+            file,
+            shared: Arc::clone(&shared),
+            lost: 0,
+            failing: false,
+            at_line_start: true,
+        };
+        thread::Builder::new()
+            .name("weir-access-log".into())
+            .spawn(move || sink.run(&incoming))?;
+        Ok(Self {
+            format,
+            queue,
+            shared,
+        })
+    }
+
+    /// A formatter for one worker.
+    pub fn writer(&self) -> AccessLogWriter {
+        AccessLogWriter::new(self.format, self.queue.clone(), Arc::clone(&self.shared))
+    }
+
+    /// Opens the file again by its path, after it was renamed (USR1). Returns at once; lines that are
+    /// queued already go to the old or the new file. If the path cannot be opened, the old file is kept
+    /// and an error is logged. Nothing happens for standard output.
+    pub fn reopen(&self) {
+        self.shared.reopen.store(true, Ordering::Release);
+        // A full queue wakes the thread as well.
+        let _ = self.queue.try_send(Message::Wake);
+    }
+
+    /// Lines lost so far: the queue was full or writing failed.
+    pub fn dropped_lines(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Lines written so far.
+    pub fn written_lines(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed)
+    }
+
+    /// Writes what is queued and ends the thread. Call it after the workers' writers were dropped or
+    /// flushed; what comes later is counted as dropped. Returns `false` if the disk did not take
+    /// everything within `timeout`; the thread is then left behind.
+    pub fn shutdown(&self, timeout: Duration) -> bool {
+        self.shared.stop.store(true, Ordering::Release);
+        let _ = self.queue.try_send(Message::Wake);
+        let (lock, condition) = &self.shared.ended;
+        let guard = lock
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        match condition.wait_timeout_while(guard, timeout, |ended| !*ended) {
+            Ok((ended, _)) => *ended,
+            Err(poisoned) => *poisoned.into_inner().0,
+        }
+    }
+}
+
+// === the thread ===
+
+struct Sink {
+    target: Target,
+    file: File,
+    shared: Arc<Shared>,
+    /// Lines lost since writing began to fail.
+    lost: u64,
+    failing: bool,
+    /// Whether the last write ended with a whole line.
+    at_line_start: bool,
+}
+
+impl Sink {
+    fn run(mut self, incoming: &Receiver<Message>) {
+        // Ends when told to, or when the last handle and the last writer are gone.
+        while let Ok(message) = incoming.recv() {
+            self.handle(message);
+            if self.shared.stop.load(Ordering::Acquire) {
+                while let Ok(message) = incoming.try_recv() {
+                    self.handle(message);
+                }
+                break;
+            }
+        }
+        let (lock, condition) = &self.shared.ended;
+        *lock
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = true;
+        condition.notify_all();
+    }
+
+    fn handle(&mut self, message: Message) {
+        if self.shared.reopen.swap(false, Ordering::AcqRel) {
+            self.reopen();
+        }
+        let Message::Lines(mut batch) = message else {
+            return;
+        };
+        self.write(&batch.bytes, batch.lines);
+        batch.bytes.clear();
+        if batch.bytes.capacity() <= KEEP_CAPACITY {
+            // With enough buffers on their way back this one is freed.
+            let _ = batch.back.try_send(batch.bytes);
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], lines: u64) {
+        let result = self.end_broken_line().and_then(|()| self.write_all(bytes));
+        match result {
+            Ok(()) => {
+                self.shared.written.fetch_add(lines, Ordering::Relaxed);
+                if self.failing {
+                    self.failing = false;
+                    event::AccessLogRecovered {
+                        lost_lines: std::mem::take(&mut self.lost),
+                    }
+                    .emit();
+                }
+            }
+            Err(error) => {
+                // Some lines of the batch may have been written; they count as lost with the others.
+                self.shared.dropped(lines);
+                self.lost += lines;
+                if !self.failing {
+                    self.failing = true;
+                    event::AccessLogFailed { error: &error }.emit();
+                }
+            }
+        }
+    }
+
+    /// After a write that stopped in the middle of a line, the next line starts on a line of its own.
+    fn end_broken_line(&mut self) -> io::Result<()> {
+        if self.at_line_start {
+            Ok(())
+        } else {
+            self.write_all(b"\n")
+        }
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let mut retries = RETRIES;
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    self.at_line_start = bytes.get(n - 1) == Some(&b'\n');
+                    bytes = bytes.get(n..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && retries > 0 => {
+                    retries -= 1;
+                    thread::park_timeout(RETRY_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self) {
+        if self.target == Target::Stdout {
+            return;
+        }
+        match open(&self.target) {
+            Ok(file) => {
+                self.file = file;
+                self.at_line_start = true;
+                event::AccessLogReopened.emit();
+            }
+            Err(error) => event::AccessLogNotReopened { error: &error }.emit(),
+        }
+    }
+}
+
+fn open(target: &Target) -> io::Result<File> {
+    match target {
+        // A descriptor of its own: no lock and no line buffer of the standard library in between.
+        Target::Stdout => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
+        Target::File(path) => OpenOptions::new().append(true).create(true).open(path),
+    }
+}
