@@ -1,0 +1,16 @@
+//! Launchers of real servers: each writes its configuration into a folder of its own, listens on ports
+//! of its own and is killed with its whole process group when dropped.
+
+mod haproxy;
+mod nginx;
+mod weir;
+
+pub use haproxy::Haproxy;
+pub use nginx::Nginx;
+pub use weir::{Weir, WeirOptions, weir_binary};
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}

@@ -1,0 +1,102 @@
+//! What the tests need beyond the compiler: each is installed only if it is missing.
+
+use crate::Outcome;
+use crate::process::{Call, is_installed};
+
+/// Programs that tests run, and the Debian package that has them.
+const DEBIAN: &[(&str, &str)] = &[
+    ("nginx", "nginx-light"),
+    ("haproxy", "haproxy"),
+    ("wrk", "wrk"),
+    ("curl", "curl"),
+    ("promtool", "prometheus"),
+    ("varnishtest", "varnish"),
+    ("valgrind", "valgrind"),
+    ("strace", "strace"),
+    ("cmake", "cmake"),
+];
+
+/// Cargo subcommands, with the version that CI is known to work with.
+const CARGO: &[(&str, &str)] = &[("cargo-nextest", "0.9")];
+
+/// Limit for one `apt-get`, in seconds.
+const APT_SECS: u32 = 600;
+/// Limit for compiling one cargo subcommand, in seconds.
+const CARGO_SECS: u32 = 1_500;
+
+/// Installs what is missing.
+pub(crate) fn for_tests() -> Outcome {
+    let missing: Vec<&str> = DEBIAN
+        .iter()
+        .filter(|(program, _)| !is_installed(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if !missing.is_empty() {
+        apt(&missing)?;
+        let still: Vec<&str> = DEBIAN
+            .iter()
+            .map(|(program, _)| *program)
+            .filter(|program| !is_installed(program))
+            .collect();
+        if !still.is_empty() {
+            return Err(format!(
+                "installed {}, but these programs are still missing: {}",
+                missing.join(" "),
+                still.join(" ")
+            ));
+        }
+    }
+    for (program, version) in CARGO {
+        if !is_installed(program) {
+            println!("installing {program} {version}");
+            Call::new(
+                "cargo",
+                &[
+                    "install",
+                    "--locked",
+                    program,
+                    "--version",
+                    &format!("^{version}"),
+                ],
+                CARGO_SECS,
+            )
+            .run()?;
+        }
+    }
+    Ok(())
+}
+
+fn apt(packages: &[&str]) -> Outcome {
+    println!("installing {}", packages.join(" "));
+    let by_hand = format!("install by hand: apt-get install {}", packages.join(" "));
+    if !is_installed("apt-get") {
+        return Err(format!("there is no apt-get here; {by_hand}"));
+    }
+    let is_root = Call::new("id", &["-u"], 10).output()?.trim() == "0";
+    if !is_root && Call::new("sudo", &["-n", "true"], 20).run().is_err() {
+        return Err(format!("neither root nor password-less sudo; {by_hand}"));
+    }
+    let apt_get = |args: &[&str]| {
+        // RUNLEVEL=1 keeps the packages from starting their servers where no systemd decides about it.
+        let mut all = vec![
+            "DEBIAN_FRONTEND=noninteractive",
+            "RUNLEVEL=1",
+            "apt-get",
+            "-qq",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+        ];
+        all.extend_from_slice(args);
+        if is_root {
+            Call::new("env", &all, APT_SECS).run()
+        } else {
+            Call::new("sudo", &[&["-n", "env"], all.as_slice()].concat(), APT_SECS).run()
+        }
+    };
+    // The package lists may be old while the packages are at hand, so a failed update is only told.
+    if let Err(e) = apt_get(&["update"]) {
+        eprintln!("{e}; trying with the package lists that are there");
+    }
+    let install = [&["install", "-y", "--no-install-recommends"], packages].concat();
+    apt_get(&install).map_err(|e| format!("{e}; {by_hand}"))
+}
