@@ -6,8 +6,12 @@
 mod contract;
 pub mod epoll;
 pub mod exec;
+mod listen;
 mod mailbox;
 pub mod mem;
+mod process;
 
 pub use contract::{Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Protocol, PumpEnd, Sent};
+pub use listen::{Bound, ListenError, ListenOptions, SocketFile, bind_listener};
 pub use mailbox::{Mailbox, Sender, Undelivered, Wake};
+pub use process::{PrivilegeError, drop_privileges, raise_nofile};
