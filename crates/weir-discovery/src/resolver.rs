@@ -89,6 +89,9 @@ impl Resolver {
                 ttl: Duration::MAX,
             });
         }
+        if host.is_empty() {
+            return Err(LookupError::Failed("the host name is empty".into()));
+        }
         let resolver = self.resolver()?;
         let answer = tokio::time::timeout(LOOKUP_TIMEOUT, self.ask(&resolver, host)).await;
         answer.map_err(|_| LookupError::Timeout)?

@@ -205,3 +205,202 @@ fn in_order(mut addresses: Vec<IpAddr>) -> Arc<[IpAddr]> {
     addresses.truncate(MAX_ADDRESSES);
     addresses.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ips(last: &[u8]) -> Vec<IpAddr> {
+        last.iter()
+            .map(|&last| IpAddr::from([10, 0, 0, last]))
+            .collect()
+    }
+
+    fn good(last: &[u8], ttl_secs: u64) -> Result<Answer, LookupError> {
+        Ok(Answer {
+            addresses: ips(last),
+            ttl: Duration::from_secs(ttl_secs),
+        })
+    }
+
+    fn bad() -> Result<Answer, LookupError> {
+        Err(LookupError::Failed("SERVFAIL".into()))
+    }
+
+    /// Jumps to the next lookup, answers it at once, and says when that was.
+    fn next(
+        schedule: &mut Schedule,
+        answer: Result<Answer, LookupError>,
+    ) -> (Instant, Option<Outcome>) {
+        let now = schedule.poll_timeout();
+        assert!(schedule.handle_timeout(now));
+        assert_eq!(
+            schedule.poll_timeout(),
+            Instant::FAR,
+            "one lookup at a time"
+        );
+        assert!(
+            !schedule.handle_timeout(Instant::FAR),
+            "one lookup at a time"
+        );
+        (now, schedule.handle_answer(now, answer))
+    }
+
+    fn new(known: Option<Vec<IpAddr>>) -> Schedule {
+        Schedule::new(ScheduleParams::default(), 7, known, Instant::ZERO)
+    }
+
+    #[test]
+    fn asks_at_start_and_again_when_the_ttl_ends() {
+        let mut schedule = new(None);
+        let (at, outcome) = next(&mut schedule, good(&[2, 1, 2], 60));
+        assert_eq!(at, Instant::ZERO);
+        assert_eq!(
+            outcome,
+            Some(Outcome::Addresses(ips(&[1, 2]).into())),
+            "in order, once each"
+        );
+        assert!(
+            !schedule.handle_timeout(Instant::from_millis(59_999)),
+            "not before"
+        );
+        let (at, outcome) = next(&mut schedule, good(&[1, 2], 60));
+        assert_eq!(
+            (at, outcome),
+            (Instant::from_millis(60_000), None),
+            "the same in another order is no change"
+        );
+        let (_, outcome) = next(&mut schedule, good(&[3], 60));
+        assert_eq!(outcome, Some(Outcome::Addresses(ips(&[3]).into())));
+    }
+
+    #[test]
+    fn ttls_have_a_floor_and_a_ceiling() {
+        for (ttl, used) in [
+            (0, TTL_FLOOR),
+            (1, SECOND),
+            (86_400, TTL_CEILING),
+            (u64::MAX, TTL_CEILING),
+        ] {
+            let mut schedule = new(None);
+            next(&mut schedule, good(&[1], ttl));
+            assert_eq!(schedule.poll_timeout(), Instant::ZERO + used, "{ttl}");
+        }
+    }
+
+    #[test]
+    fn failures_keep_the_last_answer_and_back_off() {
+        let mut schedule = new(None);
+        next(&mut schedule, good(&[1], 10));
+        let mut pauses = Vec::new();
+        for nth in 0..8 {
+            let (at, outcome) = next(&mut schedule, if nth == 3 { good(&[], 5) } else { bad() });
+            pauses.push(schedule.poll_timeout().since(at).as_millis());
+            assert_eq!(outcome.is_some(), nth == 0, "reported once");
+            assert_eq!(
+                schedule.addresses().map(|held| held.to_vec()),
+                Some(ips(&[1]))
+            );
+        }
+        for (pause, ideal) in pauses.iter().zip([1, 2, 4, 8, 16, 30, 30, 30]) {
+            assert!((ideal * 800..=ideal * 1_200).contains(pause), "{pauses:?}");
+        }
+        let (at, outcome) = next(&mut schedule, good(&[1], 10));
+        assert_eq!(
+            outcome,
+            Some(Outcome::Addresses(ips(&[1]).into())),
+            "works again, and says so"
+        );
+        assert_eq!(schedule.poll_timeout(), at + 10 * SECOND);
+        let (at, _) = next(&mut schedule, bad());
+        assert!(
+            schedule.poll_timeout().since(at) <= SECOND * 12 / 10,
+            "the backoff starts anew"
+        );
+    }
+
+    #[test]
+    fn a_start_without_an_answer_says_so() {
+        let (_, outcome) = next(&mut new(None), bad());
+        assert!(matches!(
+            outcome,
+            Some(Outcome::Failed {
+                has_addresses: false,
+                ..
+            })
+        ));
+        let (_, outcome) = next(&mut new(Some(ips(&[1]))), good(&[], 5));
+        assert_eq!(
+            outcome,
+            Some(Outcome::Failed {
+                error: LookupError::NoAddresses,
+                has_addresses: true
+            })
+        );
+        let (_, outcome) = next(&mut new(Some(ips(&[1]))), good(&[1], 5));
+        assert_eq!(outcome, None, "known from before");
+    }
+
+    #[test]
+    fn an_endless_answer_is_cut() {
+        let many = (0..5_000_u32)
+            .map(|n| IpAddr::from(n.to_be_bytes()))
+            .rev()
+            .collect();
+        let (_, outcome) = next(
+            &mut new(None),
+            Ok(Answer {
+                addresses: many,
+                ttl: SECOND,
+            }),
+        );
+        let Some(Outcome::Addresses(held)) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(
+            (held.len(), held[0]),
+            (MAX_ADDRESSES, IpAddr::from([0, 0, 0, 0]))
+        );
+    }
+
+    proptest! {
+        /// Whatever the name servers do: pauses stay within their bounds, a good answer is in use until
+        /// the next good one, and what was reported is what is in use.
+        #[test]
+        fn no_sequence_of_answers_freezes_or_empties_a_name(
+            seed: u64,
+            answers in proptest::collection::vec(
+                proptest::option::of((proptest::collection::vec(0_u8..4, 0..4), 0_u64..1_000)), 1..60),
+        ) {
+            let mut schedule = Schedule::new(ScheduleParams::default(), seed, None, Instant::ZERO);
+            let mut last_good: Option<Vec<IpAddr>> = None;
+            let mut reported: Option<Vec<IpAddr>> = None;
+            for answer in answers {
+                let result = match &answer {
+                    Some((last, ttl)) => good(last, *ttl),
+                    None => bad(),
+                };
+                let is_good = matches!(&answer, Some((last, _)) if !last.is_empty());
+                let (at, outcome) = next(&mut schedule, result);
+                let pause = schedule.poll_timeout().since(at);
+                prop_assert!(pause >= SECOND * 8 / 10 && pause <= TTL_CEILING);
+                if let (true, Some((last, _))) = (is_good, answer) {
+                    let mut expected = ips(&last);
+                    expected.sort();
+                    expected.dedup();
+                    last_good = Some(expected);
+                } else {
+                    prop_assert!(pause <= BACKOFF_CEILING * 12 / 10);
+                }
+                if let Some(Outcome::Addresses(addresses)) = outcome {
+                    reported = Some(addresses.to_vec());
+                }
+                prop_assert_eq!(schedule.addresses().map(|held| held.to_vec()), last_good.clone());
+                prop_assert_eq!(&reported, &last_good);
+            }
+        }
+    }
+}

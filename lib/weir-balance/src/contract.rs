@@ -58,10 +58,7 @@ pub struct Avoid {
 
 impl Avoid {
     /// Avoids nothing.
-    pub const NONE: Self = Self {
-        ids: [0; 8],
-        len: 0,
-    };
+    pub const NONE: Self = Self { ids: [0; 8], len: 0 };
 
     /// Adds an endpoint. When eight are held already, the oldest is forgotten.
     pub fn add(&mut self, id: EndpointId) {

@@ -11,8 +11,8 @@
 //!   additions under a lock that only that worker takes. The workers' rotations start at different
 //!   places, so that they do not all send their first picks to the heaviest member.
 //! - **When**: the default. Members of unequal size, requests of similar cost, predictable shares.
-//! - **Members to avoid**: the next in the schedule; a rotation per worker leaves them out of the
-//!   round, as nginx does.
+//! - **Members to avoid**: further turns are taken, so that those that are left keep their shares of
+//!   what is left; a rotation per worker leaves the others out of the round, as nginx does.
 //! - **Rebuild**: each member keeps its lag (how many picks it is behind its share). A schedule starts
 //!   where its lags are nearest to those before.
 //! - **Source**: nginx, `ngx_http_upstream_round_robin.c`, since 1.3.1 (2012).
@@ -50,9 +50,9 @@ const ROTATIONS: usize = 16;
 /// Build-time steps spent on starting the rotations at different places, times members.
 const STAGGER_BUDGET: usize = 65_536;
 
-/// Entries of the schedule looked at for a member that is not to be avoided, before the members are
+/// Turns that a pick takes in search of a member that is not to be avoided, before the members are
 /// tried one by one.
-const SCAN_LIMIT: u64 = 64;
+const RETRY_TURNS: u64 = 64;
 
 #[derive(Debug)]
 struct Weighted {
@@ -122,7 +122,7 @@ impl Balancer for Weighted {
                 if self.group.is_free(at, &ask.avoid) {
                     Some(at)
                 } else {
-                    self.scan(schedule, turn, ask)
+                    self.retry(schedule, next, ask)
                 }
             }
             State::PerWorker(rotations) => {
@@ -144,15 +144,20 @@ impl Balancer for Weighted {
 }
 
 impl Weighted {
-    /// The next in the schedule that is free.
+    /// Further turns until one is free. A turn taken here is not given to anybody else, so among the
+    /// members that are left each still gets its share.
     #[cold]
-    fn scan(&self, schedule: &[u16], turn: u64, ask: &Ask) -> Option<usize> {
-        (1..self.rotation.period.min(SCAN_LIMIT))
-            .map(|step| usize::from(schedule[((turn + step) % self.rotation.period) as usize]))
+    fn retry(&self, schedule: &[u16], next: &AtomicU64, ask: &Ask) -> Option<usize> {
+        if !self.group.any_free(&ask.avoid) {
+            return None;
+        }
+        let turn = || next.fetch_add(1, Ordering::Relaxed) % self.rotation.period;
+        (0..RETRY_TURNS)
+            .map(|_| usize::from(schedule[turn() as usize]))
             .find(|&at| self.group.is_free(at, &ask.avoid))
             .or_else(|| {
                 self.group
-                    .first_free(turn as usize % self.group.len(), &ask.avoid)
+                    .first_free(turn() as usize % self.group.len(), &ask.avoid)
             })
     }
 }
