@@ -125,7 +125,7 @@ impl Running {
     /// Runs `order` on the worker and waits for its result.
     pub fn ask<R: Send + 'static>(&self, order: impl FnOnce(&mut EpollIo) -> R + Send + 'static) -> R {
         let (answer, result) = channel();
-        self.orders.post(Box::new(move |io| answer.send(order(io)).unwrap())).unwrap();
+        assert!(self.orders.post(Box::new(move |io| answer.send(order(io)).unwrap())).is_ok());
         result.recv_timeout(PATIENCE).expect("the worker did not answer")
     }
 
