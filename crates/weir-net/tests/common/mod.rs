@@ -1,5 +1,5 @@
 //! A worker on a thread of its own whose protocol does what the test says and reports what happens.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
