@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use weir_core::Address;
 use weir_net::epoll::{EpollIo, Worker, WorkerConfig};
-use weir_net::{Close, ConnId, ConnectOptions, Io, IoFault, ListenOptions, ListenerId, Piece, Protocol, PumpEnd, Sent, bind_listener};
+use weir_net::{
+    Close, ConnId, ConnectOptions, Io, IoFault, ListenOptions, ListenerId, Piece, Protocol,
+    PumpEnd, Sent, bind_listener,
+};
 
 struct Relay {
     target: Address,
@@ -43,15 +46,28 @@ impl Relay {
 impl Protocol<EpollIo> for Relay {
     type Message = ();
 
-    fn on_accepted(&mut self, io: &mut EpollIo, conn: ConnId, _: ListenerId, _: Option<SocketAddr>) {
+    fn on_accepted(
+        &mut self,
+        io: &mut EpollIo,
+        conn: ConnId,
+        _: ListenerId,
+        _: Option<SocketAddr>,
+    ) {
         io.pause(conn);
-        let out = io.connect(&self.target, &ConnectOptions { timeout: Duration::from_secs(5) });
+        let out = io.connect(
+            &self.target,
+            &ConnectOptions {
+                timeout: Duration::from_secs(5),
+            },
+        );
         self.set(conn, Some(out));
         self.set(out, Some(conn));
     }
 
     fn on_connected(&mut self, io: &mut EpollIo, conn: ConnId, result: Result<(), IoFault>) {
-        let Some(client) = self.partner(conn) else { return };
+        let Some(client) = self.partner(conn) else {
+            return;
+        };
         if result.is_err() {
             self.end(io, client, Close::Reset);
         } else if self.pump {
@@ -63,7 +79,9 @@ impl Protocol<EpollIo> for Relay {
     }
 
     fn on_data(&mut self, io: &mut EpollIo, conn: ConnId, data: &[u8]) {
-        let Some(partner) = self.partner(conn) else { return };
+        let Some(partner) = self.partner(conn) else {
+            return;
+        };
         match io.send(partner, &mut [Piece::Lent(data)]) {
             Sent::All => {}
             Sent::Stuck => io.pause(conn),
@@ -104,14 +122,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let address = |text: &str| Address::parse(text).map_err(|error| format!("{text}: {error}"));
     weir_net::raise_nofile();
-    let options = ListenOptions { backlog: None, ipv6_only: true, unix_mode: 0o660 };
+    let options = ListenOptions {
+        backlog: None,
+        ipv6_only: true,
+        unix_mode: 0o660,
+    };
     let bound = bind_listener(&address(listen)?, 1, &options)?;
-    let mut worker = Worker::new(&WorkerConfig { mailbox_len_max: 1, connections_max: 100_000 })?;
+    let mut worker = Worker::new(&WorkerConfig {
+        mailbox_len_max: 1,
+        connections_max: 100_000,
+    })?;
     for fd in bound.sockets {
         worker.add_listener(ListenerId(0), fd)?;
     }
     eprintln!("relaying {} to {target}", bound.address);
     let pump = rest.first().is_some_and(|word| word == "pump");
-    worker.run(&mut Relay { target: address(target)?, pump, partners: Vec::new() })?;
+    worker.run(&mut Relay {
+        target: address(target)?,
+        pump,
+        partners: Vec::new(),
+    })?;
     Ok(())
 }
