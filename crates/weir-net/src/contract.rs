@@ -210,13 +210,7 @@ pub trait Protocol<I: Io> {
     }
 
     /// A connection was accepted. It starts unpaused.
-    fn on_accepted(
-        &mut self,
-        io: &mut I,
-        conn: ConnId,
-        listener: ListenerId,
-        peer: Option<SocketAddr>,
-    );
+    fn on_accepted(&mut self, io: &mut I, conn: ConnId, listener: ListenerId, peer: Option<SocketAddr>);
 
     /// The result of `connect`. After an error the token is stale.
     fn on_connected(&mut self, io: &mut I, conn: ConnId, result: Result<(), IoFault>);

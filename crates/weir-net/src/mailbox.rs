@@ -52,9 +52,7 @@ impl<M> Mailbox<M> {
 
     /// A new sending end.
     pub fn sender(&self) -> Sender<M> {
-        Sender {
-            shared: Arc::clone(&self.shared),
-        }
+        Sender { shared: Arc::clone(&self.shared) }
     }
 
     /// Whether a message may be waiting (one relaxed-cost load).
@@ -99,9 +97,7 @@ impl<M> Sender<M> {
 
 impl<M> Clone for Sender<M> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 

@@ -151,22 +151,16 @@ fn resolve(
                 .ok_or_else(|| unknown("group", group, "/etc/group"))?,
         ),
     };
-    match (entry, gid, user.parse()) {
-        (Some((_, uid, _)), Some(gid), _) => Ok(Identity {
-            uid,
-            gid,
-            groups: vec![gid],
-        }),
-        (Some((name, uid, own)), None, _) => {
+    let number = user.parse().ok();
+    match (entry, gid) {
+        (Some((name, uid, own)), None) => {
             let mut all = vec![own];
             let member = |members: &str| members.split(',').any(|member| member == name);
-            all.extend(
-                groups
-                    .lines()
-                    .filter_map(group_of)
-                    .filter(|(_, gid, members)| *gid != own && member(members))
-                    .map(|(_, gid, _)| gid),
-            );
+            let others = groups
+                .lines()
+                .filter_map(group_of)
+                .filter(|(_, gid, members)| *gid != own && member(members));
+            all.extend(others.map(|(_, gid, _)| gid));
             Ok(Identity {
                 uid,
                 gid: own,
@@ -174,12 +168,15 @@ fn resolve(
             })
         }
         // A number without an entry (containers) needs its group told.
-        (None, Some(gid), Ok(uid)) => Ok(Identity {
-            uid,
-            gid,
-            groups: vec![gid],
-        }),
-        (None, ..) => Err(unknown("user", user, "/etc/passwd")),
+        (entry, Some(gid)) => match entry.map(|(_, uid, _)| uid).or(number) {
+            Some(uid) => Ok(Identity {
+                uid,
+                gid,
+                groups: vec![gid],
+            }),
+            None => Err(unknown("user", user, "/etc/passwd")),
+        },
+        (None, None) => Err(unknown("user", user, "/etc/passwd")),
     }
 }
 

@@ -1,5 +1,10 @@
 //! The h2 crate as a guest: a server over the in-memory stream on the local executor, driven by the
 //! engine's callbacks, against an h2 client on a tokio socket.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

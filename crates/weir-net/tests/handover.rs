@@ -1,4 +1,9 @@
 //! An idle connection is moved between two workers and goes on working.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -31,7 +36,7 @@ fn a_moved_connection_keeps_its_bytes_and_its_end() {
     // Bytes that arrive while it belongs to nobody are reported by the new worker.
     let mut other = stream.try_clone().unwrap();
     let there = move_over(&first, &second, here, move || {
-        other.write_all(b"two").unwrap()
+        other.write_all(b"two").unwrap();
     });
     assert_eq!(second.data(there, 3), b"two");
     assert_eq!(
@@ -44,7 +49,7 @@ fn a_moved_connection_keeps_its_bytes_and_its_end() {
     // And back, with the end on its way.
     let other = stream.try_clone().unwrap();
     let back = move_over(&second, &first, there, move || {
-        other.shutdown(std::net::Shutdown::Write).unwrap()
+        other.shutdown(std::net::Shutdown::Write).unwrap();
     });
     assert_eq!(first.next(), Event::Eof(back));
     assert_eq!(first.send(back, b"four"), Sent::All);

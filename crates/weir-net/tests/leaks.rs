@@ -1,5 +1,10 @@
 //! What is left after many connections, and when descriptors run out. One test, since it counts and
 //! limits the descriptors of the whole process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

@@ -1,4 +1,9 @@
 //! Pumps: bulk bytes by splice, exact limits, half-closes both ways, and faults on either side.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

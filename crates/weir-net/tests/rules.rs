@@ -1,4 +1,9 @@
 //! The rules of the contract, kept by the epoll driver on real sockets of the loopback interface.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -105,10 +110,8 @@ fn no_callback_after_close_within_a_callback() {
     let addr = worker.listen();
     for _ in 0..50 {
         let mut stream = TcpStream::connect(addr).unwrap();
-        stream
-            .write_all(&pattern(300_000)[..])
-            .or_else(|_| Ok::<_, std::io::Error>(()))
-            .unwrap();
+        // May fail: the worker closes after the first bytes.
+        drop(stream.write_all(&pattern(300_000)));
         drop(stream);
         let conn = worker.accepted();
         assert!(matches!(worker.next(), Event::Data(from, _) if from == conn));
@@ -211,7 +214,7 @@ fn deadlines_fire_once_never_early_and_can_be_moved_both_ways() {
     // Later, then earlier, then cleared.
     let (start, at) = worker.ask(move |io| {
         io.set_deadline(conn, Some(io.now() + Duration::from_millis(5)));
-        io.set_deadline(conn, Some(io.now() + Duration::from_secs(3_600)));
+        io.set_deadline(conn, Some(io.now() + Duration::from_hours(1)));
         io.set_deadline(conn, Some(io.now() + Duration::from_millis(40)));
         (io.now(), io.now() + Duration::from_millis(40))
     });
@@ -602,9 +605,9 @@ fn messages_of_each_thread_arrive_in_order() {
             })
         })
         .collect();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     worker.round();
     for numbers in seen.lock().unwrap().iter() {
         assert!(numbers.iter().copied().eq(0..EACH));

@@ -1,4 +1,9 @@
 //! rustls without I/O of its own, as a state machine on the engine: a TLS echo.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

@@ -14,7 +14,7 @@ use super::accept::{Accepted, BATCH};
 use super::fault::fault_of;
 use super::io::{Dialled, EpollIo, UNIX_RETRY, dial};
 use super::pump::{Tools, Turn};
-use super::slab::{Flags, Peer};
+use super::slab::{Flags, Peer, Slot};
 use super::write::Flushed;
 use crate::contract::{ConnId, IoFault, Protocol, PumpEnd};
 
@@ -57,7 +57,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                     match io.adopt(fd, Peer::from(peer), flags) {
                         Ok(conn) => self.protocol.on_accepted(self.io, conn, listener, peer),
                         Err(errno) => {
-                            tracing::warn!(error = %errno, "cannot register an accepted connection: closed")
+                            tracing::warn!(error = %errno, "cannot register an accepted connection: closed");
                         }
                     }
                 }
@@ -349,7 +349,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
             Some(_) if flags.has(Flags::CONNECTING) => Turn::SourceDry,
             Some(_) if at_end => Turn::Ended(PumpEnd::Eof),
             Some(sink) => {
-                let source = self.io.slab.live(from).and_then(|slot| slot.fd());
+                let source = self.io.slab.live(from).and_then(Slot::fd);
                 match (source, sink.fd()) {
                     (Some(source), Some(sink)) => pump.turn(
                         source,

@@ -255,7 +255,7 @@ impl<M: Send + 'static> Worker<M> {
             return None;
         }
         // Read again: the batch may have taken a while. A day at most, which every kernel accepts.
-        let left = (next - io.clock.now()).min(Duration::from_secs(86_400));
+        let left = (next - io.clock.now()).min(Duration::from_hours(24));
         Timespec::try_from(left).ok()
     }
 }

@@ -134,14 +134,15 @@ impl Pump {
                 Ok(Read::Some) => {}
                 Ok(Read::Last) => dry = tools.short_is_dry,
                 Ok(Read::End) => {
-                    self.read_end = Some(tools.end_fault.map_or(PumpEnd::Eof, PumpEnd::SourceFault))
+                    self.read_end =
+                        Some(tools.end_fault.map_or(PumpEnd::Eof, PumpEnd::SourceFault));
                 }
                 Err(Fail::Source(Errno::AGAIN)) => {
                     self.bulk = false;
                     return Turn::SourceDry;
                 }
                 Err(Fail::Source(errno)) => {
-                    self.read_end = Some(PumpEnd::SourceFault(fault_of(errno)))
+                    self.read_end = Some(PumpEnd::SourceFault(fault_of(errno)));
                 }
                 Err(Fail::Sink(errno)) => return Turn::Ended(PumpEnd::SinkFault(fault_of(errno))),
             }

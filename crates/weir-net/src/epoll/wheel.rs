@@ -133,8 +133,8 @@ impl Wheel {
 
     /// Moves every entry that is due at `now` out of the wheel into `due`.
     pub(super) fn expire(&mut self, now: Instant, due: &mut Vec<u32>) {
-        for level in 0..LEVELS {
-            let current = now.as_nanos() >> SHIFT[level];
+        for (level, shift) in SHIFT.into_iter().enumerate() {
+            let current = now.as_nanos() >> shift;
             if current < self.levels[level].cursor {
                 continue;
             }
@@ -293,7 +293,7 @@ mod tests {
     fn an_idle_minute_costs_two_visits_per_connection() {
         let mut now = Instant::from_millis(10_000);
         let mut wheel = Wheel::new(now);
-        let deadline = now + Duration::from_secs(60);
+        let deadline = now + Duration::from_mins(1);
         for index in 0..100 {
             wheel.arm(index, deadline);
         }

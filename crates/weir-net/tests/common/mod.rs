@@ -167,7 +167,7 @@ impl Running {
         let addr = listener.local_addr().unwrap();
         self.ask(move |io| {
             io.add_listener(ListenerId(7), OwnedFd::from(listener))
-                .unwrap()
+                .unwrap();
         });
         addr
     }
