@@ -14,16 +14,20 @@ use super::accept::{Accepted, BATCH};
 use super::fault::fault_of;
 use super::io::{Dialled, EpollIo, UNIX_RETRY, dial};
 use super::pump::{Tools, Turn};
-use super::slab::{Flags, Peer};
+use super::slab::{Flags, Peer, Slot};
 use super::write::Flushed;
 use crate::contract::{ConnId, IoFault, Protocol, PumpEnd};
 
 /// Reads of one connection before others get their turn: at most 256 KiB.
 const READS_PER_TURN: usize = 4;
 
-const HANGS_UP: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
+const HANGS_UP: EventFlags = EventFlags::RDHUP
+    .union(EventFlags::HUP)
+    .union(EventFlags::ERR);
 const READS: EventFlags = HANGS_UP.union(EventFlags::IN).union(EventFlags::PRI);
-const WRITES: EventFlags = EventFlags::OUT.union(EventFlags::HUP).union(EventFlags::ERR);
+const WRITES: EventFlags = EventFlags::OUT
+    .union(EventFlags::HUP)
+    .union(EventFlags::ERR);
 
 pub(super) struct Dispatch<'a, P> {
     pub(super) io: &'a mut EpollIo,
@@ -43,11 +47,18 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
             match io.listeners.accept(&io.epoll, position, io.now) {
                 Accepted::Nothing => return,
                 Accepted::Skip => {}
-                Accepted::One { fd, peer, listener, tcp } => {
+                Accepted::One {
+                    fd,
+                    peer,
+                    listener,
+                    tcp,
+                } => {
                     let flags = if tcp { Flags::TCP } else { Flags::default() };
                     match io.adopt(fd, Peer::from(peer), flags) {
                         Ok(conn) => self.protocol.on_accepted(self.io, conn, listener, peer),
-                        Err(errno) => tracing::warn!(error = %errno, "cannot register an accepted connection: closed"),
+                        Err(errno) => {
+                            tracing::warn!(error = %errno, "cannot register an accepted connection: closed");
+                        }
                     }
                 }
             }
@@ -56,15 +67,23 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
 
     /// Handles one event of a connection.
     pub(super) fn event(&mut self, conn: ConnId, event: EventFlags) {
-        let Some(slot) = self.io.slab.get_mut(conn) else { return };
+        let Some(slot) = self.io.slab.get_mut(conn) else {
+            return;
+        };
         if slot.flags.has(Flags::CONNECTING) {
             if !event.intersects(WRITES) {
                 return;
             }
-            let answer = if event.contains(EventFlags::ERR) { self.socket_error(conn) } else { None };
+            let answer = if event.contains(EventFlags::ERR) {
+                self.socket_error(conn)
+            } else {
+                None
+            };
             self.answer(conn, answer.map_or(Ok(()), Err));
         }
-        let Some(slot) = self.io.slab.get_mut(conn) else { return };
+        let Some(slot) = self.io.slab.get_mut(conn) else {
+            return;
+        };
         if event.intersects(READS) {
             slot.flags.set(Flags::READABLE);
             // Urgent data ends reads early too.
@@ -116,7 +135,9 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
     }
 
     fn listed(&mut self, conn: ConnId) {
-        let Some(slot) = self.io.slab.get_mut(conn) else { return };
+        let Some(slot) = self.io.slab.get_mut(conn) else {
+            return;
+        };
         slot.flags.clear(Flags::LISTED);
         if slot.flags.has(Flags::REFUSED) {
             let fault = slot.fault.unwrap_or(IoFault::Other);
@@ -136,7 +157,9 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
 
     /// Reports the result of a connect.
     fn answer(&mut self, conn: ConnId, result: Result<(), IoFault>) {
-        let Some(slot) = self.io.slab.get_mut(conn) else { return };
+        let Some(slot) = self.io.slab.get_mut(conn) else {
+            return;
+        };
         if result.is_err() {
             self.io.remove(conn);
             return self.protocol.on_connected(self.io, conn, result);
@@ -153,7 +176,12 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
         if self.io.slab.live(conn).is_some() {
             self.write_turn(conn);
             self.io.finish_output(conn);
-            if self.io.slab.live(conn).is_some_and(|slot| slot.flags.has(Flags::PUMPED)) {
+            if self
+                .io
+                .slab
+                .live(conn)
+                .is_some_and(|slot| slot.flags.has(Flags::PUMPED))
+            {
                 self.io.list(conn);
             }
         }
@@ -162,7 +190,9 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
     /// Reads and lends until the socket is drained, the protocol has enough, or others must get a turn.
     fn read_turn(&mut self, conn: ConnId) {
         for _ in 0..READS_PER_TURN {
-            let Some(slot) = self.io.slab.get_mut(conn) else { return };
+            let Some(slot) = self.io.slab.get_mut(conn) else {
+                return;
+            };
             if !slot.may_read() {
                 if slot.flags.has(Flags::PUMPED) {
                     self.pump_turn(conn);
@@ -174,7 +204,10 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                 Ok((0, _)) => return self.end(conn),
                 Ok((n, _)) => {
                     // A Unix socket may end a read early where ancillary data begins.
-                    if n < self.scratch.len() && slot.flags.has(Flags::TCP) && !slot.flags.has(Flags::TO_THE_END) {
+                    if n < self.scratch.len()
+                        && slot.flags.has(Flags::TCP)
+                        && !slot.flags.has(Flags::TO_THE_END)
+                    {
                         slot.flags.clear(Flags::READABLE);
                     }
                     self.protocol.on_data(self.io, conn, &self.scratch[..n]);
@@ -187,14 +220,21 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                 Err(errno) => return self.reset(conn, fault_of(errno)),
             }
         }
-        if self.io.slab.live(conn).is_some_and(|slot| slot.may_read() || slot.flags.has(Flags::PUMPED)) {
+        if self
+            .io
+            .slab
+            .live(conn)
+            .is_some_and(|slot| slot.may_read() || slot.flags.has(Flags::PUMPED))
+        {
             self.io.list(conn);
         }
     }
 
     /// The end of the input.
     fn end(&mut self, conn: ConnId) {
-        let Some(slot) = self.io.slab.get_mut(conn) else { return };
+        let Some(slot) = self.io.slab.get_mut(conn) else {
+            return;
+        };
         slot.flags.clear(Flags::READABLE);
         if slot.flags.has(Flags::RESET_AT_END) {
             let fault = slot.fault.unwrap_or(IoFault::Reset);
@@ -212,11 +252,17 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
 
     /// A connection that is not read now (paused, or at its end) may have broken.
     fn check_broken(&mut self, conn: ConnId) {
-        let Some(slot) = self.io.slab.live(conn) else { return };
+        let Some(slot) = self.io.slab.live(conn) else {
+            return;
+        };
         if !slot.flags.has(Flags::PAUSED.with(Flags::EOF)) || slot.flags.has(Flags::PUMPED) {
             return;
         }
-        let known = if slot.flags.has(Flags::RESET_AT_END) { slot.fault } else { None };
+        let known = if slot.flags.has(Flags::RESET_AT_END) {
+            slot.fault
+        } else {
+            None
+        };
         if let Some(fault) = known.or_else(|| self.socket_error(conn)) {
             self.reset(conn, fault);
         }
@@ -233,10 +279,17 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
 
     /// Writes stuck bytes, then what a pump has for this connection.
     fn write_turn(&mut self, conn: ConnId) {
-        let Some(slot) = self.io.slab.get_mut(conn) else { return };
-        let (Some(fd), Some(cold)) = (&slot.fd, &mut slot.cold) else { return };
+        let Some(slot) = self.io.slab.get_mut(conn) else {
+            return;
+        };
+        let (Some(fd), Some(cold)) = (&slot.fd, &mut slot.cold) else {
+            return;
+        };
         if !cold.stuck.is_empty() {
-            match cold.stuck.flush(std::os::fd::AsFd::as_fd(fd), &mut self.io.buffers) {
+            match cold
+                .stuck
+                .flush(std::os::fd::AsFd::as_fd(fd), &mut self.io.buffers)
+            {
                 Ok(Flushed::Blocked { .. }) => return,
                 Ok(Flushed::All) => {
                     slot.trim();
@@ -246,10 +299,19 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                 Err(errno) => return self.io.broke(conn, errno, true),
             }
         }
-        let feeder = self.io.slab.live(conn).and_then(|slot| slot.cold.as_ref()).and_then(|cold| cold.fed_by);
+        let feeder = self
+            .io
+            .slab
+            .live(conn)
+            .and_then(|slot| slot.cold.as_ref())
+            .and_then(|cold| cold.fed_by);
         if let Some(feeder) = feeder
             && let Some(source) = self.io.slab.live(feeder)
-            && source.cold.as_ref().and_then(|cold| cold.pump.as_ref()).is_some_and(|pump| pump.blocked)
+            && source
+                .cold
+                .as_ref()
+                .and_then(|cold| cold.pump.as_ref())
+                .is_some_and(|pump| pump.blocked)
         {
             self.pump_turn(feeder);
         }
@@ -257,22 +319,37 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
 
     /// Lets the pump that reads `from` do a bounded amount.
     fn pump_turn(&mut self, from: ConnId) {
-        let Some(source) = self.io.slab.get_mut(from) else { return };
+        let Some(source) = self.io.slab.get_mut(from) else {
+            return;
+        };
         let flags = source.flags;
-        let Some(mut pump) = source.cold.as_mut().and_then(|cold| cold.pump.take()) else { return };
+        let Some(mut pump) = source.cold.as_mut().and_then(|cold| cold.pump.take()) else {
+            return;
+        };
         // Reading has ended already: nothing can follow.
         let at_end = flags.has(Flags::EOF);
-        let end_fault = if flags.has(Flags::RESET_AT_END) { source.fault } else { None };
+        let end_fault = if flags.has(Flags::RESET_AT_END) {
+            source.fault
+        } else {
+            None
+        };
         let turn = match self.io.slab.live(pump.to) {
-            None => Turn::Ended(PumpEnd::SinkFault(pump.sink_fault.unwrap_or(IoFault::Reset))),
-            Some(sink) if pump.sink_fault.is_none() && sink.flags.has(Flags::BROKEN.with(Flags::SHUT).with(Flags::SHUT_WANTED)) => {
+            None => Turn::Ended(PumpEnd::SinkFault(
+                pump.sink_fault.unwrap_or(IoFault::Reset),
+            )),
+            Some(sink)
+                if pump.sink_fault.is_none()
+                    && sink
+                        .flags
+                        .has(Flags::BROKEN.with(Flags::SHUT).with(Flags::SHUT_WANTED)) =>
+            {
                 Turn::Ended(PumpEnd::SinkFault(sink.fault.unwrap_or(IoFault::Reset)))
             }
             Some(sink) if sink.flags.has(Flags::CONNECTING) || sink.unsent() > 0 => Turn::SinkFull,
             Some(_) if flags.has(Flags::CONNECTING) => Turn::SourceDry,
             Some(_) if at_end => Turn::Ended(PumpEnd::Eof),
             Some(sink) => {
-                let source = self.io.slab.live(from).and_then(|slot| slot.fd());
+                let source = self.io.slab.live(from).and_then(Slot::fd);
                 match (source, sink.fd()) {
                     (Some(source), Some(sink)) => pump.turn(
                         source,
@@ -291,7 +368,9 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
         };
         let to = pump.to;
         pump.blocked = turn == Turn::SinkFull;
-        let Some(source) = self.io.slab.get_mut(from) else { return };
+        let Some(source) = self.io.slab.get_mut(from) else {
+            return;
+        };
         match turn {
             Turn::Ended(end) => {
                 let moved = pump.moved;
@@ -340,12 +419,21 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
     /// Finishes a connection that the protocol has closed.
     fn linger_turn(&mut self, conn: ConnId) {
         let now = self.io.now;
-        let Some(slot) = self.io.slab.get_mut(conn) else { return };
-        let linger = slot.cold.as_ref().and_then(|cold| cold.linger).unwrap_or(Duration::ZERO);
+        let Some(slot) = self.io.slab.get_mut(conn) else {
+            return;
+        };
+        let linger = slot
+            .cold
+            .as_ref()
+            .and_then(|cold| cold.linger)
+            .unwrap_or(Duration::ZERO);
         if let (Some(fd), Some(cold)) = (&slot.fd, &mut slot.cold)
             && !cold.stuck.is_empty()
         {
-            match cold.stuck.flush(std::os::fd::AsFd::as_fd(fd), &mut self.io.buffers) {
+            match cold
+                .stuck
+                .flush(std::os::fd::AsFd::as_fd(fd), &mut self.io.buffers)
+            {
                 Ok(Flushed::Blocked { written: 0 }) => {}
                 // The time runs from the last sign of life; the wheel follows lazily.
                 Ok(Flushed::Blocked { .. }) => slot.deadline = now + linger,
@@ -357,7 +445,9 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
             }
         }
         for _ in 0..READS_PER_TURN {
-            let Some(slot) = self.io.slab.get_mut(conn) else { return };
+            let Some(slot) = self.io.slab.get_mut(conn) else {
+                return;
+            };
             if slot.unsent() == 0 && slot.flags.has(Flags::EOF) {
                 return drop(self.io.remove(conn));
             }
@@ -377,7 +467,9 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
 
     /// The wheel says that a deadline of `conn` may have passed.
     fn due(&mut self, conn: ConnId, now: Instant) {
-        let Some(slot) = self.io.slab.get_mut(conn) else { return };
+        let Some(slot) = self.io.slab.get_mut(conn) else {
+            return;
+        };
         if slot.wake_at() > now {
             return self.io.cover(conn);
         }
@@ -392,7 +484,9 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
     }
 
     fn due_connecting(&mut self, conn: ConnId, now: Instant) {
-        let Some(slot) = self.io.slab.get_mut(conn) else { return };
+        let Some(slot) = self.io.slab.get_mut(conn) else {
+            return;
+        };
         if slot.deadline <= now {
             return self.answer(conn, Err(IoFault::TimedOut));
         }
@@ -406,7 +500,9 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                     slot.cold().retry = Some((to, now + UNIX_RETRY));
                     Ok(fd)
                 }
-                Ok(Dialled::Connected(fd) | Dialled::Pending(fd)) => self.io.register(conn, &fd).map(|()| fd),
+                Ok(Dialled::Connected(fd) | Dialled::Pending(fd)) => {
+                    self.io.register(conn, &fd).map(|()| fd)
+                }
                 Err(errno) => Err(errno),
             };
             match slot_fd {

@@ -8,7 +8,9 @@ use crate::contract::IoFault;
 pub(super) fn fault_of(errno: Errno) -> IoFault {
     match errno {
         Errno::CONNREFUSED => IoFault::Refused,
-        Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::NOTCONN | Errno::SHUTDOWN => IoFault::Reset,
+        Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::NOTCONN | Errno::SHUTDOWN => {
+            IoFault::Reset
+        }
         Errno::TIMEDOUT => IoFault::TimedOut,
         Errno::NETUNREACH
         | Errno::HOSTUNREACH
@@ -20,9 +22,13 @@ pub(super) fn fault_of(errno: Errno) -> IoFault {
         | Errno::NOENT
         | Errno::NOTDIR
         | Errno::AFNOSUPPORT => IoFault::Unreachable,
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL | Errno::AGAIN | Errno::NOSPC => {
-            IoFault::Exhausted
-        }
+        Errno::MFILE
+        | Errno::NFILE
+        | Errno::NOBUFS
+        | Errno::NOMEM
+        | Errno::ADDRNOTAVAIL
+        | Errno::AGAIN
+        | Errno::NOSPC => IoFault::Exhausted,
         other => {
             tracing::debug!(errno = other.raw_os_error(), error = %other, "unclassified socket error");
             IoFault::Other
@@ -32,5 +38,8 @@ pub(super) fn fault_of(errno: Errno) -> IoFault {
 
 /// Whether the process or the machine ran out of descriptors or memory.
 pub(super) fn is_exhaustion(errno: Errno) -> bool {
-    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    matches!(
+        errno,
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM
+    )
 }

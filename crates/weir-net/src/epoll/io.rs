@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, getsockname, recv, shutdown,
-    socket_with, sockopt,
+    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect,
+    getsockname, recv, shutdown, socket_with, sockopt,
 };
 use weir_core::{Address, Instant, WallTime};
 
@@ -19,7 +19,9 @@ use super::slab::{Flags, Peer, Slab, Slot};
 use super::timers::Timers;
 use super::wheel::Wheel;
 use super::write::{Buffers, empty, len_of, write_pieces};
-use crate::contract::{Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Sent};
+use crate::contract::{
+    Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Sent,
+};
 
 /// Slot numbers that no connection has: events of the mailbox and of listening sockets.
 pub(super) const WAKE_INDEX: u32 = u32::MAX;
@@ -118,7 +120,9 @@ impl EpollIo {
 
     /// Makes sure that the wheel looks at the connection in time.
     pub(super) fn cover(&mut self, conn: ConnId) {
-        let Some(at) = self.slab.get_mut(conn).map(|slot| slot.wake_at()) else { return };
+        let Some(at) = self.slab.get_mut(conn).map(|slot| slot.wake_at()) else {
+            return;
+        };
         if at != Instant::FAR && !self.wheel.covers(conn.index, at) {
             self.wheel.arm(conn.index, at);
         }
@@ -138,7 +142,9 @@ impl EpollIo {
     /// Ends the pumps that read or feed `conn`: silently for the one that reads it, with a report for
     /// the one that feeds it.
     fn unpump(&mut self, conn: ConnId) {
-        let Some(slot) = self.slab.get_mut(conn) else { return };
+        let Some(slot) = self.slab.get_mut(conn) else {
+            return;
+        };
         let Some(cold) = &mut slot.cold else { return };
         let (own, feeder) = (cold.pump.take(), cold.fed_by.take());
         slot.flags.clear(Flags::PUMPED);
@@ -151,8 +157,11 @@ impl EpollIo {
             }
         }
         if let Some(feeder) = feeder {
-            if let Some(pump) =
-                self.slab.get_mut(feeder).and_then(|slot| slot.cold.as_mut()).and_then(|cold| cold.pump.as_mut())
+            if let Some(pump) = self
+                .slab
+                .get_mut(feeder)
+                .and_then(|slot| slot.cold.as_mut())
+                .and_then(|cold| cold.pump.as_mut())
             {
                 pump.sink_fault = Some(IoFault::Reset);
             }
@@ -171,7 +180,9 @@ impl EpollIo {
 
     /// Writing on `conn` failed with `errno`.
     pub(super) fn broke(&mut self, conn: ConnId, errno: Errno, bytes_lost: bool) {
-        let Some(slot) = self.slab.get_mut(conn) else { return };
+        let Some(slot) = self.slab.get_mut(conn) else {
+            return;
+        };
         slot.flags.set(Flags::BROKEN);
         // The write has consumed the socket's error: a later end of input would look orderly.
         if bytes_lost || errno != Errno::PIPE {
@@ -212,12 +223,15 @@ impl EpollIo {
     fn linger(&mut self, conn: ConnId, time: std::time::Duration) {
         self.unpump(conn);
         let now = self.now;
-        let Some(slot) = self.slab.get_mut(conn) else { return };
+        let Some(slot) = self.slab.get_mut(conn) else {
+            return;
+        };
         if slot.unsent() == 0 && !slot.flags.has(Flags::SHUT) {
             Self::half_close(slot);
         }
         let nothing_to_write = slot.unsent() == 0;
-        let over = slot.flags.has(Flags::BROKEN) || nothing_to_write && (slot.flags.has(Flags::EOF) || time.is_zero());
+        let over = slot.flags.has(Flags::BROKEN)
+            || nothing_to_write && (slot.flags.has(Flags::EOF) || time.is_zero());
         if over {
             self.remove(conn);
             return;
@@ -241,7 +255,11 @@ pub(super) fn dial(to: &Address) -> Result<Dialled, Errno> {
     let flags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
     let (fd, result) = match to {
         Address::Inet(addr) => {
-            let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let family = if addr.is_ipv4() {
+                AddressFamily::INET
+            } else {
+                AddressFamily::INET6
+            };
             let fd = socket_with(family, SocketType::STREAM, flags, None)?;
             sockopt::set_tcp_nodelay(&fd, true)?;
             let result = connect(&fd, addr);
@@ -277,8 +295,14 @@ impl Io for EpollIo {
     }
 
     fn connect(&mut self, to: &Address, options: &ConnectOptions) -> ConnId {
-        let tcp = if to.inet().is_some() { Flags::TCP } else { Flags::default() };
-        let conn = self.slab.insert(None, Peer::from(to.inet()), Flags::CONNECTING.with(tcp));
+        let tcp = if to.inet().is_some() {
+            Flags::TCP
+        } else {
+            Flags::default()
+        };
+        let conn = self
+            .slab
+            .insert(None, Peer::from(to.inet()), Flags::CONNECTING.with(tcp));
         let until = self.now + options.timeout;
         let dialled = dial(to).and_then(|dialled| {
             let (Dialled::Connected(fd) | Dialled::Pending(fd) | Dialled::Later(fd)) = &dialled;
@@ -311,11 +335,20 @@ impl Io for EpollIo {
     fn send(&mut self, conn: ConnId, pieces: &mut [Piece<'_>]) -> Sent {
         let Some(slot) = self.slab.live_mut(conn) else {
             empty(pieces);
-            return Sent::Failed { fault: IoFault::Other, given: false };
+            return Sent::Failed {
+                fault: IoFault::Other,
+                given: false,
+            };
         };
-        if slot.flags.has(Flags::BROKEN.with(Flags::SHUT).with(Flags::SHUT_WANTED)) {
+        if slot
+            .flags
+            .has(Flags::BROKEN.with(Flags::SHUT).with(Flags::SHUT_WANTED))
+        {
             empty(pieces);
-            return Sent::Failed { fault: slot.fault.unwrap_or(IoFault::Reset), given: false };
+            return Sent::Failed {
+                fault: slot.fault.unwrap_or(IoFault::Reset),
+                given: false,
+            };
         }
         let must_queue = slot.flags.has(Flags::CONNECTING) || slot.unsent() > 0;
         let (written, error) = match slot.fd() {
@@ -336,7 +369,10 @@ impl Io for EpollIo {
             Some(errno) => {
                 empty(pieces);
                 self.broke(conn, errno, false);
-                Sent::Failed { fault: fault_of(errno), given: written > 0 }
+                Sent::Failed {
+                    fault: fault_of(errno),
+                    given: written > 0,
+                }
             }
         }
     }
@@ -352,7 +388,9 @@ impl Io for EpollIo {
     }
 
     fn resume(&mut self, conn: ConnId) {
-        let Some(slot) = self.slab.live_mut(conn) else { return };
+        let Some(slot) = self.slab.live_mut(conn) else {
+            return;
+        };
         slot.flags.clear(Flags::PAUSED);
         if slot.may_read() {
             self.list(conn);
@@ -360,7 +398,9 @@ impl Io for EpollIo {
     }
 
     fn shutdown_write(&mut self, conn: ConnId) {
-        let Some(slot) = self.slab.live_mut(conn) else { return };
+        let Some(slot) = self.slab.live_mut(conn) else {
+            return;
+        };
         if !slot.flags.has(Flags::SHUT) {
             slot.flags.set(Flags::SHUT_WANTED);
             self.finish_output(conn);
@@ -368,14 +408,17 @@ impl Io for EpollIo {
     }
 
     fn close(&mut self, conn: ConnId, how: Close) {
-        let Some(slot) = self.slab.live_mut(conn) else { return };
+        let Some(slot) = self.slab.live_mut(conn) else {
+            return;
+        };
         let connecting = slot.flags.has(Flags::CONNECTING);
         match how {
             Close::Linger(time) if !connecting => self.linger(conn, time),
             Close::Now | Close::Linger(_) => drop(self.remove(conn)),
             Close::Reset => {
                 if let Some(fd) = slot.fd()
-                    && let Err(errno) = sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO))
+                    && let Err(errno) =
+                        sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO))
                 {
                     tracing::debug!(error = %errno, "cannot reset a connection; it is closed instead");
                 }
@@ -385,10 +428,16 @@ impl Io for EpollIo {
     }
 
     fn pump(&mut self, from: ConnId, to: ConnId, limit: Option<u64>) -> bool {
-        if self.slab.live(from).is_none_or(|slot| slot.flags.has(Flags::PUMPED)) {
+        if self
+            .slab
+            .live(from)
+            .is_none_or(|slot| slot.flags.has(Flags::PUMPED))
+        {
             return false;
         }
-        let Some(sink) = self.slab.live_mut(to) else { return false };
+        let Some(sink) = self.slab.live_mut(to) else {
+            return false;
+        };
         // Two pumps into one connection would mix their bytes.
         if sink.cold.as_ref().is_some_and(|cold| cold.fed_by.is_some()) {
             return false;
@@ -404,11 +453,14 @@ impl Io for EpollIo {
 
     fn pumped(&self, from: ConnId) -> u64 {
         let cold = self.slab.live(from).and_then(|slot| slot.cold.as_ref());
-        cold.and_then(|cold| cold.pump.as_ref()).map_or(0, |pump| pump.moved)
+        cold.and_then(|cold| cold.pump.as_ref())
+            .map_or(0, |pump| pump.moved)
     }
 
     fn set_deadline(&mut self, conn: ConnId, at: Option<Instant>) {
-        let Some(slot) = self.slab.live_mut(conn) else { return };
+        let Some(slot) = self.slab.live_mut(conn) else {
+            return;
+        };
         if slot.flags.has(Flags::CONNECTING) {
             slot.cold().user_deadline = at;
             slot.trim();
@@ -433,16 +485,27 @@ impl Io for EpollIo {
             .with(Flags::PUMPED)
             .with(Flags::SHUT)
             .with(Flags::SHUT_WANTED);
-        let Some(slot) = self.slab.live(conn) else { return false };
+        let Some(slot) = self.slab.live(conn) else {
+            return false;
+        };
         if slot.flags.has(BUSY) || slot.unsent() > 0 {
             return false;
         }
         let Some(fd) = slot.fd() else { return false };
-        recv(fd, &mut [0_u8; 1], RecvFlags::PEEK.union(RecvFlags::DONTWAIT)).err() == Some(Errno::AGAIN)
+        recv(
+            fd,
+            &mut [0_u8; 1],
+            RecvFlags::PEEK.union(RecvFlags::DONTWAIT),
+        )
+        .err()
+            == Some(Errno::AGAIN)
     }
 
     fn detach(&mut self, conn: ConnId) -> Option<Detached> {
-        const BUSY: Flags = Flags::CONNECTING.with(Flags::BROKEN).with(Flags::PUMPED).with(Flags::SHUT_WANTED);
+        const BUSY: Flags = Flags::CONNECTING
+            .with(Flags::BROKEN)
+            .with(Flags::PUMPED)
+            .with(Flags::SHUT_WANTED);
         const KEPT: [Flags; 4] = [Flags::TCP, Flags::EOF, Flags::SHUT, Flags::TO_THE_END];
         let slot = self.slab.live(conn)?;
         let fed = slot.cold.as_ref().is_some_and(|cold| cold.fed_by.is_some());
@@ -455,14 +518,22 @@ impl Io for EpollIo {
         }
         let slot = self.remove(conn)?;
         let kept = KEPT.into_iter().filter(|flag| slot.flags.has(*flag));
-        let parcel = Parcel { fd: slot.fd?, peer: slot.peer, flags: kept.fold(Flags::default(), Flags::with) };
-        Some(Detached { inner: Box::new(parcel) })
+        let parcel = Parcel {
+            fd: slot.fd?,
+            peer: slot.peer,
+            flags: kept.fold(Flags::default(), Flags::with),
+        };
+        Some(Detached {
+            inner: Box::new(parcel),
+        })
     }
 
     fn attach(&mut self, conn: Detached) -> Option<ConnId> {
         let Parcel { fd, peer, flags } = *conn.inner.downcast::<Parcel>().ok()?;
         // Registering reports the input that waits.
-        self.adopt(fd, peer, flags).inspect_err(|errno| tracing::warn!(error = %errno, "cannot adopt a connection")).ok()
+        self.adopt(fd, peer, flags)
+            .inspect_err(|errno| tracing::warn!(error = %errno, "cannot adopt a connection"))
+            .ok()
     }
 
     fn peer(&self, conn: ConnId) -> Option<SocketAddr> {
@@ -489,6 +560,9 @@ impl Io for EpollIo {
 
 impl std::fmt::Debug for EpollIo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EpollIo").field("connections", &self.connections()).field("now", &self.now).finish_non_exhaustive()
+        f.debug_struct("EpollIo")
+            .field("connections", &self.connections())
+            .field("now", &self.now)
+            .finish_non_exhaustive()
     }
 }

@@ -98,7 +98,12 @@ impl<M: Send + 'static> Worker<M> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let bell = eventfd(0, EventfdFlags::NONBLOCK.union(EventfdFlags::CLOEXEC))?;
         let data = epoll::EventData::new_u64(u64::from(WAKE_INDEX));
-        epoll::add(&poll, &bell, data, epoll::EventFlags::IN.union(epoll::EventFlags::ET))?;
+        epoll::add(
+            &poll,
+            &bell,
+            data,
+            epoll::EventFlags::IN.union(epoll::EventFlags::ET),
+        )?;
         let waker = Arc::new(Bell(bell));
         let clock = Clock;
         let now = clock.now();
@@ -120,7 +125,10 @@ impl<M: Send + 'static> Worker<M> {
                 stopping: false,
                 connections_max: config.connections_max,
             },
-            mailbox: Mailbox::new(config.mailbox_len_max, Box::new(SharedBell(Arc::clone(&waker)))),
+            mailbox: Mailbox::new(
+                config.mailbox_len_max,
+                Box::new(SharedBell(Arc::clone(&waker))),
+            ),
             waker,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             events: Vec::with_capacity(EVENTS),
@@ -158,7 +166,10 @@ impl<M: Send + 'static> Worker<M> {
     ///
     /// # Errors
     /// Only if the kernel refuses to wait on the epoll instance, which nothing in Weir can cause.
-    pub fn run<P: Protocol<EpollIo, Message = M>>(&mut self, protocol: &mut P) -> std::io::Result<()> {
+    pub fn run<P: Protocol<EpollIo, Message = M>>(
+        &mut self,
+        protocol: &mut P,
+    ) -> std::io::Result<()> {
         self.tick();
         self.io.stopping = false;
         if !std::mem::replace(&mut self.started, true) {
@@ -167,7 +178,11 @@ impl<M: Send + 'static> Worker<M> {
         while !self.io.stopping {
             let timeout = self.timeout();
             self.events.clear();
-            match epoll::wait(&self.io.epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
+            match epoll::wait(
+                &self.io.epoll,
+                spare_capacity(&mut self.events),
+                timeout.as_ref(),
+            ) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -179,15 +194,34 @@ impl<M: Send + 'static> Worker<M> {
 
     /// Handles one batch of events and everything that follows from it.
     fn turn<P: Protocol<EpollIo, Message = M>>(&mut self, protocol: &mut P) {
-        let Self { io, mailbox, scratch, events, work, inbox, due, .. } = self;
-        let mut dispatch = Dispatch { io, protocol, scratch };
+        let Self {
+            io,
+            mailbox,
+            scratch,
+            events,
+            work,
+            inbox,
+            due,
+            ..
+        } = self;
+        let mut dispatch = Dispatch {
+            io,
+            protocol,
+            scratch,
+        };
         for event in events.iter() {
             let data = event.data.u64();
             let (index, high) = (data as u32, (data >> 32) as u32);
             match index {
                 WAKE_INDEX => {}
                 LISTENER_INDEX => dispatch.accept(high as usize),
-                _ => dispatch.event(ConnId { index, generation: high }, event.flags),
+                _ => dispatch.event(
+                    ConnId {
+                        index,
+                        generation: high,
+                    },
+                    event.flags,
+                ),
             }
         }
         dispatch.local_work(work);
@@ -214,18 +248,22 @@ impl<M: Send + 'static> Worker<M> {
             return Some(Timespec::default());
         }
         let next = io.wheel.next().unwrap_or(Instant::FAR);
-        let next = next.min(io.timers.next().unwrap_or(Instant::FAR)).min(io.listeners.retry_at());
+        let next = next
+            .min(io.timers.next().unwrap_or(Instant::FAR))
+            .min(io.listeners.retry_at());
         if next == Instant::FAR {
             return None;
         }
         // Read again: the batch may have taken a while. A day at most, which every kernel accepts.
-        let left = (next - io.clock.now()).min(Duration::from_secs(86_400));
+        let left = (next - io.clock.now()).min(Duration::from_hours(24));
         Timespec::try_from(left).ok()
     }
 }
 
 impl<M> std::fmt::Debug for Worker<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("io", &self.io).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("io", &self.io)
+            .finish_non_exhaustive()
     }
 }

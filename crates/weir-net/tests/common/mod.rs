@@ -1,5 +1,9 @@
 //! A worker on a thread of its own whose protocol does what the test says and reports what happens.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -64,7 +68,13 @@ impl Puppet {
 impl Protocol<EpollIo> for Puppet {
     type Message = Order;
 
-    fn on_accepted(&mut self, io: &mut EpollIo, conn: ConnId, listener: ListenerId, peer: Option<SocketAddr>) {
+    fn on_accepted(
+        &mut self,
+        io: &mut EpollIo,
+        conn: ConnId,
+        listener: ListenerId,
+        peer: Option<SocketAddr>,
+    ) {
         self.tell(io, Event::Accepted(conn, listener, peer));
     }
     fn on_connected(&mut self, io: &mut EpollIo, conn: ConnId, result: Result<(), IoFault>) {
@@ -115,25 +125,50 @@ impl Running {
         let (ready, orders) = channel();
         let (events, received) = channel();
         let thread = std::thread::spawn(move || {
-            let mut worker = Worker::new(&WorkerConfig { mailbox_len_max: 100_000, connections_max: 100_000 }).unwrap();
+            let mut worker = Worker::new(&WorkerConfig {
+                mailbox_len_max: 100_000,
+                connections_max: 100_000,
+            })
+            .unwrap();
             ready.send(worker.sender()).unwrap();
-            worker.run(&mut Puppet { events, hook: Box::new(hook) }).unwrap();
+            worker
+                .run(&mut Puppet {
+                    events,
+                    hook: Box::new(hook),
+                })
+                .unwrap();
         });
-        Self { orders: orders.recv().unwrap(), events: received, thread: Some(thread) }
+        Self {
+            orders: orders.recv().unwrap(),
+            events: received,
+            thread: Some(thread),
+        }
     }
 
     /// Runs `order` on the worker and waits for its result.
-    pub fn ask<R: Send + 'static>(&self, order: impl FnOnce(&mut EpollIo) -> R + Send + 'static) -> R {
+    pub fn ask<R: Send + 'static>(
+        &self,
+        order: impl FnOnce(&mut EpollIo) -> R + Send + 'static,
+    ) -> R {
         let (answer, result) = channel();
-        assert!(self.orders.post(Box::new(move |io| answer.send(order(io)).unwrap())).is_ok());
-        result.recv_timeout(PATIENCE).expect("the worker did not answer")
+        assert!(
+            self.orders
+                .post(Box::new(move |io| answer.send(order(io)).unwrap()))
+                .is_ok()
+        );
+        result
+            .recv_timeout(PATIENCE)
+            .expect("the worker did not answer")
     }
 
     /// Listens on a free port of the loopback interface.
     pub fn listen(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        self.ask(move |io| io.add_listener(ListenerId(7), OwnedFd::from(listener)).unwrap());
+        self.ask(move |io| {
+            io.add_listener(ListenerId(7), OwnedFd::from(listener))
+                .unwrap();
+        });
         addr
     }
 
@@ -165,15 +200,20 @@ impl Running {
         }
     }
 
-    /// Waits until the loop has gone round.
+    /// Waits until the loop has gone round; nothing else may be reported.
     pub fn round(&self) {
-        let (answer, result) = channel();
+        self.round_among(|event| panic!("unexpected {event:?}"));
+    }
+
+    /// Waits until the loop has gone round; `other` gets what else is reported.
+    pub fn round_among(&self, mut other: impl FnMut(Event)) {
         self.ask(move |io| io.set_timer(99, Some(io.now())));
-        match self.next() {
-            Event::Timer(99, _) => answer.send(()).unwrap(),
-            other => panic!("unexpected {other:?}"),
+        loop {
+            match self.next() {
+                Event::Timer(99, _) => return,
+                event => other(event),
+            }
         }
-        result.recv().unwrap();
     }
 
     pub fn accepted(&self) -> ConnId {
