@@ -1,10 +1,12 @@
-//! Active health checks: when to probe, and what the answers say.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod checker;
 mod evaluate;
 mod params;
 
-pub use checker::{Checker, Output, PROBES_IN_FLIGHT_MAX, ProbeId, ProbeKind};
+pub use checker::{
+    Checker, INTERVAL_MIN, Output, PROBES_IN_FLIGHT_MAX, ProbeId, ProbeKind, START_GRACE,
+};
 pub use evaluate::{BODY_PREFIX_MAX_BYTES, ProbeFailure, evaluate_http};
 pub use params::{HttpProbe, Params, StatusRange};

@@ -111,6 +111,8 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Pool<C> {
     params: Params,
+    /// `params.idle_timeout`, as compared in `acquire`.
+    idle_nanos: u64,
     slots: Vec<Slot<C>>,
     free: u32,
     /// Newest first; `idle_since` never rises towards the older end.
@@ -151,6 +153,7 @@ impl<C: Copy + Eq> Pool<C> {
         Self {
             peak: Peak::new(params.peak_window),
             share: params.max_idle,
+            idle_nanos: nanos(params.idle_timeout),
             params,
             slots: Vec::new(),
             free: NONE,
@@ -175,6 +178,7 @@ impl<C: Copy + Eq> Pool<C> {
     /// the next call on.
     pub fn set_params(&mut self, params: Params) {
         self.peak.set_window(params.peak_window);
+        self.idle_nanos = nanos(params.idle_timeout);
         self.params = params;
     }
 
@@ -186,8 +190,7 @@ impl<C: Copy + Eq> Pool<C> {
     pub fn acquire(&mut self, now: Instant, quota: &impl Quota) -> Acquire<C> {
         // Each pass takes one out of the idle list.
         while let Some((index, slot)) = self.slot(self.idle.newest) {
-            let (conn, unfit) =
-                (slot.conn, unfit(&slot.meta, self.epoch, self.params.idle_timeout, now));
+            let (conn, unfit) = (slot.conn, unfit(&slot.meta, self.epoch, self.idle_nanos, now));
             let generation = slot.meta.generation;
             self.unlink_idle(index);
             match (conn, unfit) {
@@ -384,7 +387,7 @@ impl<C: Copy + Eq> Pool<C> {
     pub fn take_idle(&mut self, now: Instant) -> Option<(SlotId, C, ConnMeta)> {
         while let Some((index, slot)) = self.slot(self.idle.oldest) {
             let Slot { conn, ref meta } = *slot;
-            let unfit = unfit(meta, self.epoch, self.params.idle_timeout, now);
+            let unfit = unfit(meta, self.epoch, self.idle_nanos, now);
             let id = SlotId { index, generation: meta.generation };
             let moved = ConnMeta { opened: meta.opened, expires: meta.expires, uses: meta.uses };
             self.unlink_idle(index);
@@ -576,9 +579,8 @@ impl<C: Copy + Eq> Pool<C> {
     // === housekeeping ===
 
     fn doom_timed_out(&mut self, now: Instant) {
-        let idle_timeout = self.params.idle_timeout;
         while let Some((index, slot)) = self.slot(self.idle.oldest) {
-            if now < slot.meta.idle_since + idle_timeout {
+            if now.as_nanos().saturating_sub(slot.meta.idle_since.as_nanos()) < self.idle_nanos {
                 break;
             }
             self.unlink_idle(index);
@@ -670,14 +672,18 @@ fn worn(meta: &Meta, epoch: u32, now: Instant) -> Option<CloseReason> {
 }
 
 /// Why an idle connection must not be used again.
-fn unfit(meta: &Meta, epoch: u32, idle_timeout: Duration, now: Instant) -> Option<CloseReason> {
-    worn(meta, epoch, now)
-        .or_else(|| (now >= meta.idle_since + idle_timeout).then_some(CloseReason::IdleTimeout))
+fn unfit(meta: &Meta, epoch: u32, idle_nanos: u64, now: Instant) -> Option<CloseReason> {
+    let idle = now.as_nanos().saturating_sub(meta.idle_since.as_nanos());
+    worn(meta, epoch, now).or_else(|| (idle >= idle_nanos).then_some(CloseReason::IdleTimeout))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn draw_expiry(params: &Params, now: Instant, seed: u64) -> Instant {
     let Some(lifetime) = params.max_lifetime else { return Instant::FAR };
-    let nanos = u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX);
+    let nanos = nanos(lifetime);
     let spread = (nanos as f64 * params.lifetime_jitter.clamp(0.0, 1.0)) as u64;
     let early = hash::reduce(hash::splitmix64(seed), spread.saturating_add(1));
     now + Duration::from_nanos(nanos.saturating_sub(early))
