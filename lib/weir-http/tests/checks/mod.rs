@@ -7,7 +7,7 @@ use weir_http::{
 };
 
 /// Small enough for a fuzzer to reach.
-pub const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     head_bytes: 600,
     fields: 20,
     target_bytes: 200,
@@ -16,7 +16,7 @@ pub const LIMITS: Limits = Limits {
 };
 
 /// Any bytes as the head of a request.
-pub fn request_head(input: &[u8]) {
+pub(crate) fn request_head(input: &[u8]) {
     let mut slots = Slots::new();
     let Ok(Some(head)) = parse_request(input, &mut slots, &LIMITS) else {
         return incomplete_stays_so(input);
@@ -136,7 +136,7 @@ fn incomplete_stays_so(input: &[u8]) {
 }
 
 /// The first byte chooses the method of the request, the rest is the head of a response.
-pub fn response_head(input: &[u8]) {
+pub(crate) fn response_head(input: &[u8]) {
     let Some((&facts, input)) = input.split_first() else {
         return;
     };
@@ -179,7 +179,7 @@ pub fn response_head(input: &[u8]) {
 }
 
 /// Any bytes as a chunked body.
-pub fn chunked_body(input: &[u8]) {
+pub(crate) fn chunked_body(input: &[u8]) {
     let whole = read(input, [input.len()]);
     assert_eq!(
         read(input, 0..=input.len()),

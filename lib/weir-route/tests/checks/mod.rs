@@ -4,7 +4,7 @@
 use weir_route::{PathPolicy, SlashPolicy, normalise_path};
 
 /// The first byte chooses the policy, the rest is the path.
-pub fn path_normalise(input: &[u8]) {
+pub(crate) fn path_normalise(input: &[u8]) {
     let Some((&policy, path)) = input.split_first() else {
         return;
     };
