@@ -30,12 +30,10 @@ pub fn is_valid_authority(authority: &[u8]) -> bool {
         return inner.is_some_and(is_ipv6) && port.is_none_or(is_port);
     }
     // One pass: a host name ends at the first byte that it cannot have.
-    let mut end = 0;
-    while let Some(&byte) = authority.get(end)
-        && HOST_BYTES[byte as usize]
-    {
-        end += 1;
-    }
+    let end = authority
+        .iter()
+        .position(|&byte| !HOST_BYTES[byte as usize])
+        .unwrap_or(authority.len());
     end > 0
         && match &authority[end..] {
             [] => true,
