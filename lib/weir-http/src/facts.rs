@@ -35,6 +35,7 @@ pub(crate) struct Facts<'b> {
 
 impl<'b> Facts<'b> {
     /// Classifies `raw` into `fields` (emptied first) and gathers the facts.
+    #[inline]
     pub(crate) fn collect(
         raw: &[httparse::Header<'b>],
         fields: &mut ArrayVec<Field<'b>, { Limits::MAX_FIELDS }>,

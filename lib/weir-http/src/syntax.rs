@@ -22,13 +22,24 @@ pub fn is_valid_value(value: &[u8]) -> bool {
 /// percent-encoding and none of `! $ & ' ( ) * + , ; =`, which no host name has and which mean
 /// something in the places that a host is copied to.
 pub fn is_valid_authority(authority: &[u8]) -> bool {
-    let (host, port) = split_port(authority);
-    let host_ok = match host {
-        [b'[', inner @ .., b']'] => is_ipv6(inner),
-        [] => false,
-        name => name.iter().all(|&byte| HOST_BYTES[byte as usize]),
-    };
-    host_ok && port.is_none_or(is_port)
+    if let [b'[', ..] = authority {
+        let (host, port) = split_port(authority);
+        let inner = host
+            .strip_prefix(b"[")
+            .and_then(|host| host.strip_suffix(b"]"));
+        return inner.is_some_and(is_ipv6) && port.is_none_or(is_port);
+    }
+    // One pass: a host name ends at the first byte that it cannot have.
+    let end = authority
+        .iter()
+        .position(|&byte| !HOST_BYTES[byte as usize])
+        .unwrap_or(authority.len());
+    end > 0
+        && match &authority[end..] {
+            [] => true,
+            [b':', port @ ..] => is_port(port),
+            _ => false,
+        }
 }
 
 /// The host of a checked authority, without port: `[::1]` of `[::1]:80`.

@@ -166,3 +166,76 @@ pub const fn reason_phrase(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(write: impl FnOnce(&mut Vec<u8>), expect: &str) {
+        let mut out = b"before|".to_vec();
+        write(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), format!("before|{expect}"));
+    }
+
+    #[test]
+    fn lines_are_appended() {
+        check(
+            |out| request_line(out, "GET", b"/a", None),
+            "GET /a HTTP/1.1\r\n",
+        );
+        check(
+            |out| request_line(out, "GET", b"/a", Some(b"")),
+            "GET /a? HTTP/1.1\r\n",
+        );
+        check(
+            |out| request_line(out, "M-SEARCH", b"*", None),
+            "M-SEARCH * HTTP/1.1\r\n",
+        );
+        check(|out| status_line(out, 200, b"OK"), "HTTP/1.1 200 OK\r\n");
+        check(|out| status_line(out, 999, b""), "HTTP/1.1 999 \r\n");
+        check(|out| field(out, "X-A", b"b c"), "X-A: b c\r\n");
+        check(|out| field(out, "X-A", b""), "X-A: \r\n");
+        check(
+            |out| content_length(out, u64::MAX),
+            "content-length: 18446744073709551615\r\n",
+        );
+        check(transfer_encoding_chunked, "transfer-encoding: chunked\r\n");
+        check(end_head, "\r\n");
+    }
+
+    #[test]
+    fn chunk_heads_are_hexadecimal_without_leading_zeros() {
+        for len in [
+            1,
+            9,
+            10,
+            15,
+            16,
+            255,
+            256,
+            0x1234,
+            65_535,
+            65_536,
+            usize::MAX,
+        ] {
+            let (line, used) = chunk_head(len);
+            assert_eq!(
+                std::str::from_utf8(&line[..used]).unwrap(),
+                format!("{len:x}\r\n")
+            );
+        }
+    }
+
+    #[test]
+    fn every_status_that_weir_makes_has_a_phrase() {
+        for reason in weir_core::Reason::ALL {
+            // 499 is a code of the log, never sent.
+            assert!(
+                reason.status() == 499 || !reason_phrase(reason.status()).is_empty(),
+                "{reason}"
+            );
+        }
+        assert_eq!(reason_phrase(299), "");
+    }
+}

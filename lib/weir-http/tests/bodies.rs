@@ -1,4 +1,5 @@
 //! Bodies: every framing, the strictness of the chunked coding, and its limits.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use weir_core::Reason;
 use weir_http::{BodyEvent, BodyReader, FieldKind, Framing, Limits, Reject, ResponseFraming};

@@ -1,4 +1,5 @@
 //! What a request head must and must not be, one test for each rule, named after its section.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use weir_core::Reason;
 use weir_http::{
@@ -146,7 +147,7 @@ fn rfc9112_2_2_bare_cr_is_rejected() {
 #[test]
 fn rfc9112_2_2_one_empty_line_before_the_request_is_skipped() {
     accepted("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nx", |head| {
-        assert_eq!(head.len, 29)
+        assert_eq!(head.len, 29);
     });
     for input in [
         "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -198,7 +199,7 @@ fn rfc9112_2_3_other_versions_are_not_supported() {
     }
     rejected("GET /\r\n", Reason::BadRequest);
     accepted("GET / HTTP/1.0\r\n\r\n", |head| {
-        assert_eq!(head.version, Version::Http10)
+        assert_eq!(head.version, Version::Http10);
     });
 }
 
@@ -242,7 +243,7 @@ fn rfc9112_3_2_exactly_one_host_in_http11() {
     rejected("GET http://a/ HTTP/1.1\r\n\r\n", Reason::BadRequest);
     accepted("GET / HTTP/1.0\r\n\r\n", |head| assert_eq!(head.host, b""));
     accepted("GET / HTTP/1.0\r\nHost: a\r\n\r\n", |head| {
-        assert_eq!(head.host, b"a")
+        assert_eq!(head.host, b"a");
     });
 }
 
@@ -264,7 +265,7 @@ fn rfc9112_3_2_host_syntax() {
         "xn--bcher-kva.example",
     ] {
         accepted(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), |head| {
-            assert_eq!(head.host, host.as_bytes())
+            assert_eq!(head.host, host.as_bytes());
         });
     }
     for host in [
@@ -456,7 +457,7 @@ fn rfc9112_5_1_field_names_are_tokens_right_before_the_colon() {
         Reason::BadRequest,
     );
     accepted(with_fields("!#$%&'*+-.^_`|~aZ09: b\r\n"), |head| {
-        assert_eq!(head.fields[1].value, b"b")
+        assert_eq!(head.fields[1].value, b"b");
     });
 }
 

@@ -1,4 +1,5 @@
 //! What a response head must and must not be, and where its body ends.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use weir_core::Reason;
 use weir_http::{
