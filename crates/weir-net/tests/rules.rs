@@ -613,3 +613,47 @@ fn messages_of_each_thread_arrive_in_order() {
         assert!(numbers.iter().copied().eq(0..EACH));
     }
 }
+
+#[test]
+fn a_send_that_fails_says_so_and_what_was_received_is_still_delivered() {
+    let worker = Running::start();
+    for lost in [false, true] {
+        let (conn, mut stream) = worker.pair();
+        let sent = worker.ask(move |io| {
+            // All of this happens between two looks of the loop at the kernel.
+            stream.write_all(b"early answer").unwrap();
+            reset(stream);
+            let first = io.send(conn, &mut [Piece::Lent(b"request")]);
+            if lost {
+                io.pause(conn);
+            }
+            (first, io.send(conn, &mut [Piece::Lent(b"more")]))
+        });
+        let failed = Sent::Failed {
+            fault: IoFault::Reset,
+            given: false,
+        };
+        assert_eq!(sent, (failed, failed));
+        if !lost {
+            assert_eq!(worker.data(conn, 12), b"early answer");
+        }
+        assert_eq!(worker.next(), Event::Reset(conn, IoFault::Reset));
+        worker.nothing();
+    }
+}
+
+#[test]
+fn the_limit_of_connections_makes_new_ones_wait() {
+    let worker = Running::bounded(2, |_, _| {});
+    let addr = worker.listen();
+    let streams: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    let first = worker.accepted();
+    worker.accepted();
+    worker.nothing();
+    worker.ask(move |io| io.close(first, Close::Now));
+    let third = worker.accepted();
+    assert_eq!(
+        worker.ask(move |io| io.peer(third)),
+        Some(streams[2].local_addr().unwrap())
+    );
+}

@@ -130,6 +130,7 @@ impl EpollIo {
 
     /// Takes a connection out of everything; the caller decides how the socket ends.
     pub(super) fn remove(&mut self, conn: ConnId) -> Option<Slot> {
+        self.slab.get_mut(conn)?;
         self.unpump(conn);
         self.wheel.disarm(conn.index);
         let mut slot = self.slab.remove(conn)?;

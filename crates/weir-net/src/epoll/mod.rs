@@ -45,8 +45,9 @@ use io::{LISTENER_INDEX, WAKE_INDEX};
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
-/// Rounds of local work between two looks at the kernel's events.
-const WORK_ROUNDS: usize = 8;
+/// Rounds of local work at a time. Few, since what a round leaves (a bulk flow) must not keep new events
+/// waiting; the loop looks at the kernel without sleeping and comes back.
+const WORK_ROUNDS: usize = 2;
 
 /// What a worker is told at its start.
 #[derive(Clone, Debug)]

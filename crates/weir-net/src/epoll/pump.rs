@@ -26,8 +26,8 @@ const PIPE_BYTES: usize = 1 << 20;
 const PIPE_BYTES_SMALL: usize = 256 * 1024;
 /// Empty pipes kept per worker (two descriptors each).
 const PIPES_KEPT: usize = 16;
-/// Reads of one pump before other connections get their turn.
-const READS_PER_TURN: usize = 16;
+/// Reads of one pump before other connections get their turn: at most 4 MiB, about a millisecond.
+const READS_PER_TURN: usize = 4;
 
 /// One running pump; it belongs to its source.
 pub(super) struct Pump {

@@ -122,12 +122,20 @@ impl Running {
 
     /// `hook` runs inside every callback.
     pub fn with_hook(hook: impl FnMut(&mut EpollIo, &Event) + Send + 'static) -> Self {
+        Self::bounded(100_000, hook)
+    }
+
+    /// Takes `connections_max` connections at most.
+    pub fn bounded(
+        connections_max: usize,
+        hook: impl FnMut(&mut EpollIo, &Event) + Send + 'static,
+    ) -> Self {
         let (ready, orders) = channel();
         let (events, received) = channel();
         let thread = std::thread::spawn(move || {
             let mut worker = Worker::new(&WorkerConfig {
                 mailbox_len_max: 100_000,
-                connections_max: 100_000,
+                connections_max,
             })
             .unwrap();
             ready.send(worker.sender()).unwrap();
