@@ -72,14 +72,7 @@ impl AccessLog {
     fn run(target: Target, format: Format, file: File) -> io::Result<Self> {
         let (queue, incoming) = sync_channel(QUEUE_BATCHES);
         let shared = Arc::new(Shared::default());
-        let sink = Sink {
-            target,
-            file,
-            shared: Arc::clone(&shared),
-            lost: 0,
-            failing: false,
-            at_line_start: true,
-        };
+        let sink = Sink::new(target, file, Arc::clone(&shared));
         thread::Builder::new()
             .name("weir-access-log".into())
             .spawn(move || sink.run(&incoming))?;
@@ -142,9 +135,23 @@ struct Sink {
     failing: bool,
     /// Whether the last write ended with a whole line.
     at_line_start: bool,
+    /// [`RETRIES`], or fewer in tests.
+    retries: u32,
 }
 
 impl Sink {
+    fn new(target: Target, file: File, shared: Arc<Shared>) -> Self {
+        Self {
+            target,
+            file,
+            shared,
+            lost: 0,
+            failing: false,
+            at_line_start: true,
+            retries: RETRIES,
+        }
+    }
+
     fn run(mut self, incoming: &Receiver<Message>) {
         // Ends when told to, or when the last handle and the last writer are gone.
         while let Ok(message) = incoming.recv() {
@@ -213,7 +220,7 @@ impl Sink {
     }
 
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let mut retries = RETRIES;
+        let mut retries = self.retries;
         while !bytes.is_empty() {
             match self.file.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -252,5 +259,90 @@ fn open(target: &Target) -> io::Result<File> {
         // A descriptor of its own: no lock and no line buffer of the standard library in between.
         Target::Stdout => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
         Target::File(path) => OpenOptions::new().append(true).create(true).open(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, Read as _};
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    fn pipe() -> (PipeReader, File) {
+        let (reader, writer) = io::pipe().unwrap();
+        (reader, File::from(OwnedFd::from(writer)))
+    }
+
+    fn batch(text: &[u8], lines: u64) -> (Batch, Receiver<Vec<u8>>) {
+        let (back, returned) = sync_channel(1);
+        (
+            Batch {
+                bytes: text.to_vec(),
+                lines,
+                back,
+            },
+            returned,
+        )
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_but_blocks_nobody() {
+        const BATCHES: usize = 2 * QUEUE_BATCHES;
+        let (mut reader, file) = pipe();
+        let log = AccessLog::run(Target::Stdout, Format::Json, file).unwrap();
+        let line = [vec![b'x'; BATCH_BYTES], b"\n".to_vec()].concat();
+        let mut accepted = 0;
+        for _ in 0..BATCHES {
+            match log.queue.try_send(Message::Lines(batch(&line, 1).0)) {
+                Ok(()) => accepted += 1,
+                Err(_) => log.shared.dropped(1),
+            }
+        }
+        assert!(log.dropped_lines() > 0, "the queue is bounded");
+        assert!(!log.shutdown(Duration::from_millis(1)), "nobody reads yet");
+        let AccessLog { queue, shared, .. } = log.clone();
+        drop((log, queue));
+        // Now everything that was accepted arrives whole.
+        let mut text = Vec::new();
+        reader.read_to_end(&mut text).unwrap();
+        assert_eq!(text.len(), accepted * line.len());
+        assert_eq!(shared.written.load(Ordering::Relaxed), accepted as u64);
+    }
+
+    #[test]
+    fn a_line_after_a_broken_one_starts_anew() {
+        let (mut reader, file) = pipe();
+        rustix::io::ioctl_fionbio(&file, true).unwrap();
+        let shared = Arc::new(Shared::default());
+        let mut sink = Sink::new(Target::Stdout, file, Arc::clone(&shared));
+        sink.retries = 1;
+        let long = vec![b'x'; 1 << 20];
+        sink.handle(Message::Lines(batch(&long, 1).0));
+        assert_eq!(shared.dropped.load(Ordering::Relaxed), 1);
+        let mut part = vec![0; long.len()];
+        let taken = reader.read(&mut part).unwrap();
+        sink.handle(Message::Lines(batch(b"next\n", 1).0));
+        assert_eq!(shared.written.load(Ordering::Relaxed), 1);
+        drop(sink);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        part.truncate(taken);
+        part.extend_from_slice(&rest);
+        let text = String::from_utf8(part).unwrap();
+        assert!(text.ends_with("x\nnext\n"), "{}", &text[text.len() - 16..]);
+    }
+
+    #[test]
+    fn buffers_come_back_empty_unless_they_grew_too_large() {
+        let (_reader, file) = pipe();
+        let mut sink = Sink::new(Target::Stdout, file, Arc::default());
+        let (message, returned) = batch(b"line\n", 1);
+        sink.handle(Message::Lines(message));
+        assert!(returned.try_recv().unwrap().is_empty());
+        let (mut message, returned) = batch(b"line\n", 1);
+        message.bytes.reserve(2 * KEEP_CAPACITY);
+        sink.handle(Message::Lines(message));
+        assert!(returned.try_recv().is_err());
     }
 }
