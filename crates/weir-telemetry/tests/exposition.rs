@@ -1,4 +1,9 @@
 //! The text that scrapers read: its grammar, its agreement with the counters, and what `promtool` says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests, which the lint does not see as tests"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -313,7 +318,7 @@ fn parse(format: Exposition, text: &str) -> BTreeMap<String, String> {
 
 /// Buckets are cumulative and end in `+Inf`, which is the count.
 fn check_buckets(text: &str) {
-    let mut series: BTreeMap<(String, BTreeMap<String, String>), Vec<(f64, f64)>> = BTreeMap::new();
+    let mut series: BTreeMap<_, Vec<(f64, f64)>> = BTreeMap::new();
     let mut counts = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, mut labels, value) = sample(line);
@@ -324,7 +329,7 @@ fn check_buckets(text: &str) {
                 le.parse().unwrap()
             };
             series
-                .entry((stem.into(), labels))
+                .entry((stem.to_owned(), labels))
                 .or_default()
                 .push((le, value));
         } else if let Some(stem) = name.strip_suffix("_count") {

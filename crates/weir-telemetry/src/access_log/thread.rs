@@ -35,11 +35,20 @@ pub(super) enum Message {
     Wake,
 }
 
+/// Lines on their way. Dropping a batch that was not written counts its lines as lost, wherever that
+/// happens: with a full queue, after a failed write, or in the queue of a thread that has ended.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) lines: u64,
     pub(super) back: SyncSender<Vec<u8>>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.shared.dropped.fetch_add(self.lines, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -49,12 +58,6 @@ pub(super) struct Shared {
     reopen: AtomicBool,
     stop: AtomicBool,
     ended: (std::sync::Mutex<bool>, std::sync::Condvar),
-}
-
-impl Shared {
-    pub(super) fn dropped(&self, lines: u64) {
-        self.dropped.fetch_add(lines, Ordering::Relaxed);
-    }
 }
 
 // === impl AccessLog ===
@@ -75,7 +78,7 @@ impl AccessLog {
         let sink = Sink::new(target, file, Arc::clone(&shared));
         thread::Builder::new()
             .name("weir-access-log".into())
-            .spawn(move || sink.run(&incoming))?;
+            .spawn(move || sink.run(incoming))?;
         Ok(Self {
             format,
             queue,
@@ -152,7 +155,7 @@ impl Sink {
         }
     }
 
-    fn run(mut self, incoming: &Receiver<Message>) {
+    fn run(mut self, incoming: Receiver<Message>) {
         // Ends when told to, or when the last handle and the last writer are gone.
         while let Ok(message) = incoming.recv() {
             self.handle(message);
@@ -163,6 +166,8 @@ impl Sink {
                 break;
             }
         }
+        // What came too late is counted as lost before `shutdown` returns.
+        drop(incoming);
         let (lock, condition) = &self.shared.ended;
         *lock
             .lock()
@@ -177,19 +182,24 @@ impl Sink {
         let Message::Lines(mut batch) = message else {
             return;
         };
-        self.write(&batch.bytes, batch.lines);
-        batch.bytes.clear();
-        if batch.bytes.capacity() <= KEEP_CAPACITY {
+        self.write(&mut batch);
+        let mut bytes = std::mem::take(&mut batch.bytes);
+        bytes.clear();
+        if bytes.capacity() <= KEEP_CAPACITY {
             // With enough buffers on their way back this one is freed.
-            let _ = batch.back.try_send(batch.bytes);
+            let _ = batch.back.try_send(bytes);
         }
     }
 
-    fn write(&mut self, bytes: &[u8], lines: u64) {
-        let result = self.end_broken_line().and_then(|()| self.write_all(bytes));
+    fn write(&mut self, batch: &mut Batch) {
+        let result = self
+            .end_broken_line()
+            .and_then(|()| self.write_all(&batch.bytes));
         match result {
             Ok(()) => {
-                self.shared.written.fetch_add(lines, Ordering::Relaxed);
+                self.shared
+                    .written
+                    .fetch_add(std::mem::take(&mut batch.lines), Ordering::Relaxed);
                 if self.failing {
                     self.failing = false;
                     event::AccessLogRecovered {
@@ -200,8 +210,7 @@ impl Sink {
             }
             Err(error) => {
                 // Some lines of the batch may have been written; they count as lost with the others.
-                self.shared.dropped(lines);
-                self.lost += lines;
+                self.lost += batch.lines;
                 if !self.failing {
                     self.failing = true;
                     event::AccessLogFailed { error: &error }.emit();
@@ -274,13 +283,14 @@ mod tests {
         (reader, File::from(OwnedFd::from(writer)))
     }
 
-    fn batch(text: &[u8], lines: u64) -> (Batch, Receiver<Vec<u8>>) {
+    fn batch(shared: &Arc<Shared>, text: &[u8]) -> (Batch, Receiver<Vec<u8>>) {
         let (back, returned) = sync_channel(1);
         (
             Batch {
                 bytes: text.to_vec(),
-                lines,
+                lines: 1,
                 back,
+                shared: Arc::clone(shared),
             },
             returned,
         )
@@ -294,9 +304,12 @@ mod tests {
         let line = [vec![b'x'; BATCH_BYTES], b"\n".to_vec()].concat();
         let mut accepted = 0;
         for _ in 0..BATCHES {
-            match log.queue.try_send(Message::Lines(batch(&line, 1).0)) {
-                Ok(()) => accepted += 1,
-                Err(_) => log.shared.dropped(1),
+            if log
+                .queue
+                .try_send(Message::Lines(batch(&log.shared, &line).0))
+                .is_ok()
+            {
+                accepted += 1;
             }
         }
         assert!(log.dropped_lines() > 0, "the queue is bounded");
@@ -318,11 +331,11 @@ mod tests {
         let mut sink = Sink::new(Target::Stdout, file, Arc::clone(&shared));
         sink.retries = 1;
         let long = vec![b'x'; 1 << 20];
-        sink.handle(Message::Lines(batch(&long, 1).0));
+        sink.handle(Message::Lines(batch(&shared, &long).0));
         assert_eq!(shared.dropped.load(Ordering::Relaxed), 1);
         let mut part = vec![0; long.len()];
         let taken = reader.read(&mut part).unwrap();
-        sink.handle(Message::Lines(batch(b"next\n", 1).0));
+        sink.handle(Message::Lines(batch(&shared, b"next\n").0));
         assert_eq!(shared.written.load(Ordering::Relaxed), 1);
         drop(sink);
         let mut rest = Vec::new();
@@ -336,11 +349,12 @@ mod tests {
     #[test]
     fn buffers_come_back_empty_unless_they_grew_too_large() {
         let (_reader, file) = pipe();
-        let mut sink = Sink::new(Target::Stdout, file, Arc::default());
-        let (message, returned) = batch(b"line\n", 1);
+        let shared = Arc::default();
+        let mut sink = Sink::new(Target::Stdout, file, Arc::clone(&shared));
+        let (message, returned) = batch(&shared, b"line\n");
         sink.handle(Message::Lines(message));
         assert!(returned.try_recv().unwrap().is_empty());
-        let (mut message, returned) = batch(b"line\n", 1);
+        let (mut message, returned) = batch(&shared, b"line\n");
         message.bytes.reserve(2 * KEEP_CAPACITY);
         sink.handle(Message::Lines(message));
         assert!(returned.try_recv().is_err());
