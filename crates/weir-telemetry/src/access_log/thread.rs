@@ -107,7 +107,7 @@ impl AccessLog {
 
     /// Lines written so far.
     pub fn written_lines(&self) -> u64 {
-        self.shared.written.load(Ordering::Relaxed)
+        self.shared.written.load(Ordering::Acquire)
     }
 
     /// Writes what is queued and ends the thread. Call it after the workers' writers were dropped or
@@ -182,24 +182,25 @@ impl Sink {
         let Message::Lines(mut batch) = message else {
             return;
         };
-        self.write(&mut batch);
+        let written = self.write(&batch.bytes, batch.lines);
         let mut bytes = std::mem::take(&mut batch.bytes);
         bytes.clear();
         if bytes.capacity() <= KEEP_CAPACITY {
             // With enough buffers on their way back this one is freed.
             let _ = batch.back.try_send(bytes);
         }
+        if written {
+            // Last, so that whoever sees the count knows the buffer to be back.
+            self.shared
+                .written
+                .fetch_add(std::mem::take(&mut batch.lines), Ordering::Release);
+        }
     }
 
-    fn write(&mut self, batch: &mut Batch) {
-        let result = self
-            .end_broken_line()
-            .and_then(|()| self.write_all(&batch.bytes));
-        match result {
+    /// Whether all of it was written.
+    fn write(&mut self, bytes: &[u8], lines: u64) -> bool {
+        match self.end_broken_line().and_then(|()| self.write_all(bytes)) {
             Ok(()) => {
-                self.shared
-                    .written
-                    .fetch_add(std::mem::take(&mut batch.lines), Ordering::Relaxed);
                 if self.failing {
                     self.failing = false;
                     event::AccessLogRecovered {
@@ -207,14 +208,16 @@ impl Sink {
                     }
                     .emit();
                 }
+                true
             }
             Err(error) => {
                 // Some lines of the batch may have been written; they count as lost with the others.
-                self.lost += batch.lines;
+                self.lost += lines;
                 if !self.failing {
                     self.failing = true;
                     event::AccessLogFailed { error: &error }.emit();
                 }
+                false
             }
         }
     }
