@@ -137,6 +137,8 @@ async fn connection(
     let stream = TokioIo::new(Patient::new(stream, bounds.write_timeout));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A client that has said everything (`nc -N`) still gets its answer.
+        .half_close(true)
         .header_read_timeout(bounds.head_timeout)
         .max_header_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)

@@ -19,6 +19,7 @@ use crate::Sources;
 use crate::render::Emit;
 
 /// One metric.
+#[derive(Clone, Copy)]
 pub struct Metric {
     /// The name of its samples: with the unit, and with `_total` for a counter; histograms add `_bucket`,
     /// `_sum` and `_count`.
@@ -81,14 +82,6 @@ const fn join() -> [Metric; count()] {
 }
 
 // === impl Metric ===
-
-impl Clone for Metric {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl Copy for Metric {}
 
 impl fmt::Debug for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

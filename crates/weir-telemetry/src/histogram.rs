@@ -147,7 +147,7 @@ const fn fine_of(micros: u32) -> usize {
     if micros < SUB as u32 {
         return micros as usize;
     }
-    let power = 31 - micros.leading_zeros();
+    let power = micros.ilog2();
     let sub = (micros >> (power - SUB_BITS)) as usize & (SUB - 1);
     ((power - SUB_BITS + 1) as usize) * SUB + sub
 }

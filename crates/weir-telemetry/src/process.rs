@@ -41,7 +41,7 @@ impl ProcessStats {
         stats
     }
 
-    /// The part that `/proc/PID/stat` tells (proc_pid_stat(5)); `resident_bytes` still counts pages.
+    /// The part that `/proc/PID/stat` tells (`proc_pid_stat(5)`); `resident_bytes` still counts pages.
     fn parse(stat: &str, ticks: u64, boot_time: u64) -> Option<Self> {
         // The second field, the name in parentheses, may hold anything: count from the last `)`.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();

@@ -3,7 +3,7 @@
 //! `CLIENT - - [TIME] "METHOD TARGET PROTOCOL" STATUS BYTES "REFERER" "USER-AGENT"`. The client is the
 //! trusted client address; bytes are those sent to the client, head included.
 
-use super::text::{combined, display, number};
+use super::text::{combined, ip, literal, number};
 use crate::Record;
 
 pub(super) use super::text::ClockCache;
@@ -11,13 +11,13 @@ pub(super) use super::text::ClockCache;
 /// Appends the line of `record`.
 pub(super) fn line(out: &mut Vec<u8>, record: &Record<'_>, clock: &mut ClockCache) {
     match (record.client, record.peer) {
-        (Some(client), _) => display(out, client),
-        (None, Some(peer)) => display(out, peer.ip()),
+        (Some(client), _) => ip(out, client),
+        (None, Some(peer)) => ip(out, peer.ip()),
         (None, None) => out.push(b'-'),
     }
-    out.extend_from_slice(b" - - [");
+    literal(out, b" - - [");
     clock.combined(out, record.start);
-    out.extend_from_slice(b"] \"");
+    literal(out, b"] \"");
     if record.method.is_empty() {
         out.push(b'-');
     } else {
@@ -27,7 +27,7 @@ pub(super) fn line(out: &mut Vec<u8>, record: &Record<'_>, clock: &mut ClockCach
         out.push(b' ');
         out.extend_from_slice(record.protocol.as_str().as_bytes());
     }
-    out.extend_from_slice(b"\" ");
+    literal(out, b"\" ");
     number(out, record.status);
     out.push(b' ');
     number(out, record.bytes_out);
@@ -37,7 +37,7 @@ pub(super) fn line(out: &mut Vec<u8>, record: &Record<'_>, clock: &mut ClockCach
 }
 
 fn quoted(out: &mut Vec<u8>, text: &[u8]) {
-    out.extend_from_slice(b" \"");
+    literal(out, b" \"");
     if text.is_empty() {
         out.push(b'-');
     } else {

@@ -2,12 +2,20 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
 
 use weir_core::WallTime;
 
 use super::FIELD_BYTES;
 
+/// Text of a length known to the compiler.
+#[inline(always)]
+pub(super) fn literal<const N: usize>(out: &mut Vec<u8>, text: &[u8; N]) {
+    out.extend_from_slice(text);
+}
+
 /// A decimal number.
+#[inline]
 pub(super) fn number(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
@@ -18,16 +26,39 @@ pub(super) fn display(out: &mut Vec<u8>, value: impl Display) {
     let _ = write!(out, "{value}");
 }
 
+/// An IP address.
+pub(super) fn ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            number(out, a);
+            for octet in [b, c, d] {
+                out.push(b'.');
+                number(out, octet);
+            }
+        }
+        IpAddr::V6(v6) => display(out, v6),
+    }
+}
+
+/// An address with its port.
+pub(super) fn address(out: &mut Vec<u8>, address: SocketAddr) {
+    match address {
+        SocketAddr::V4(v4) => {
+            ip(out, IpAddr::V4(*v4.ip()));
+            out.push(b':');
+            number(out, v4.port());
+        }
+        SocketAddr::V6(v6) => display(out, v6),
+    }
+}
+
 /// The inside of a JSON string (RFC 8259 section 7). Bytes that are not UTF-8 become U+FFFD; quotes,
 /// backslashes and all control characters, C1 included, are escaped. At most [`FIELD_BYTES`] of `text`
 /// are used.
 pub(super) fn json(out: &mut Vec<u8>, text: &[u8]) {
     let text = shorten(text);
-    // Nearly everything is printable ASCII without quotes.
-    if text
-        .iter()
-        .all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))
-    {
+    if is_plain(text) {
         out.extend_from_slice(text);
         return;
     }
@@ -52,8 +83,13 @@ pub(super) fn json(out: &mut Vec<u8>, text: &[u8]) {
 /// The inside of a quoted field of the combined format, escaped as nginx does: `"`, `\` and everything
 /// outside printable ASCII become `\xNN`. At most [`FIELD_BYTES`] of `text` are used.
 pub(super) fn combined(out: &mut Vec<u8>, text: &[u8]) {
-    for &byte in shorten(text) {
-        if matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\') {
+    let text = shorten(text);
+    if is_plain(text) {
+        out.extend_from_slice(text);
+        return;
+    }
+    for &byte in text {
+        if is_plain(&[byte]) {
             out.push(byte);
         } else {
             out.extend_from_slice(b"\\x");
@@ -132,6 +168,34 @@ fn civil(days: u64) -> (u64, u64, u64) {
         march_month - 9
     };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// Whether `text` is printable ASCII without quotes and backslashes, as nearly everything is.
+fn is_plain(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    words.iter().chain([&last]).fold(0, |found, word| {
+        found | odd_bytes(u64::from_le_bytes(*word))
+    }) == 0
+}
+
+/// Not zero if any of the eight bytes is a control character, `"`, `\`, DEL or above. The two tests are
+/// `hasless` and `haszero` of Sean Eron Anderson's "Bit Twiddling Hacks"; both are exact as to whether such
+/// a byte exists.
+const fn odd_bytes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    const fn zero(word: u64) -> u64 {
+        word.wrapping_sub(ONES) & !word
+    }
+    let below_space = word.wrapping_sub(ONES * b' ' as u64) & !word;
+    let quote = zero(word ^ (ONES * b'"' as u64));
+    let backslash = zero(word ^ (ONES * b'\\' as u64));
+    let delete = zero(word ^ (ONES * 0x7F));
+    (word | below_space | quote | backslash | delete) & HIGH
 }
 
 fn shorten(text: &[u8]) -> &[u8] {
@@ -215,6 +279,26 @@ mod tests {
             escaped(combined, &vec![b'x'; FIELD_BYTES + 1]).len(),
             FIELD_BYTES
         );
+    }
+
+    #[test]
+    fn each_byte_is_plain_or_not_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            let plain = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+            for len in 1..=17 {
+                for at in 0..len {
+                    for fill in *b" !#[]~a" {
+                        let mut text = vec![fill; len];
+                        text[at] = byte;
+                        assert_eq!(
+                            is_plain(&text),
+                            plain,
+                            "{byte:#x} at {at} of {len} among {fill:#x}"
+                        );
+                    }
+                }
+            }
+        }
     }
 
     proptest! {

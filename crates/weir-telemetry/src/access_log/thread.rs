@@ -35,11 +35,20 @@ pub(super) enum Message {
     Wake,
 }
 
+/// Lines on their way. Dropping a batch that was not written counts its lines as lost, wherever that
+/// happens: with a full queue, after a failed write, or in the queue of a thread that has ended.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) lines: u64,
     pub(super) back: SyncSender<Vec<u8>>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.shared.dropped.fetch_add(self.lines, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -49,12 +58,6 @@ pub(super) struct Shared {
     reopen: AtomicBool,
     stop: AtomicBool,
     ended: (std::sync::Mutex<bool>, std::sync::Condvar),
-}
-
-impl Shared {
-    pub(super) fn dropped(&self, lines: u64) {
-        self.dropped.fetch_add(lines, Ordering::Relaxed);
-    }
 }
 
 // === impl AccessLog ===
@@ -72,17 +75,10 @@ impl AccessLog {
     fn run(target: Target, format: Format, file: File) -> io::Result<Self> {
         let (queue, incoming) = sync_channel(QUEUE_BATCHES);
         let shared = Arc::new(Shared::default());
-        let sink = Sink {
-            target,
-            file,
-            shared: Arc::clone(&shared),
-            lost: 0,
-            failing: false,
-            at_line_start: true,
-        };
+        let sink = Sink::new(target, file, Arc::clone(&shared));
         thread::Builder::new()
             .name("weir-access-log".into())
-            .spawn(move || sink.run(&incoming))?;
+            .spawn(move || sink.run(incoming))?;
         Ok(Self {
             format,
             queue,
@@ -111,7 +107,7 @@ impl AccessLog {
 
     /// Lines written so far.
     pub fn written_lines(&self) -> u64 {
-        self.shared.written.load(Ordering::Relaxed)
+        self.shared.written.load(Ordering::Acquire)
     }
 
     /// Writes what is queued and ends the thread. Call it after the workers' writers were dropped or
@@ -142,10 +138,24 @@ struct Sink {
     failing: bool,
     /// Whether the last write ended with a whole line.
     at_line_start: bool,
+    /// [`RETRIES`], or fewer in tests.
+    retries: u32,
 }
 
 impl Sink {
-    fn run(mut self, incoming: &Receiver<Message>) {
+    fn new(target: Target, file: File, shared: Arc<Shared>) -> Self {
+        Self {
+            target,
+            file,
+            shared,
+            lost: 0,
+            failing: false,
+            at_line_start: true,
+            retries: RETRIES,
+        }
+    }
+
+    fn run(mut self, incoming: Receiver<Message>) {
         // Ends when told to, or when the last handle and the last writer are gone.
         while let Ok(message) = incoming.recv() {
             self.handle(message);
@@ -156,6 +166,8 @@ impl Sink {
                 break;
             }
         }
+        // What came too late is counted as lost before `shutdown` returns.
+        drop(incoming);
         let (lock, condition) = &self.shared.ended;
         *lock
             .lock()
@@ -170,19 +182,25 @@ impl Sink {
         let Message::Lines(mut batch) = message else {
             return;
         };
-        self.write(&batch.bytes, batch.lines);
-        batch.bytes.clear();
-        if batch.bytes.capacity() <= KEEP_CAPACITY {
+        let written = self.write(&batch.bytes, batch.lines);
+        let mut bytes = std::mem::take(&mut batch.bytes);
+        bytes.clear();
+        if bytes.capacity() <= KEEP_CAPACITY {
             // With enough buffers on their way back this one is freed.
-            let _ = batch.back.try_send(batch.bytes);
+            let _ = batch.back.try_send(bytes);
+        }
+        if written {
+            // Last, so that whoever sees the count knows the buffer to be back.
+            self.shared
+                .written
+                .fetch_add(std::mem::take(&mut batch.lines), Ordering::Release);
         }
     }
 
-    fn write(&mut self, bytes: &[u8], lines: u64) {
-        let result = self.end_broken_line().and_then(|()| self.write_all(bytes));
-        match result {
+    /// Whether all of it was written.
+    fn write(&mut self, bytes: &[u8], lines: u64) -> bool {
+        match self.end_broken_line().and_then(|()| self.write_all(bytes)) {
             Ok(()) => {
-                self.shared.written.fetch_add(lines, Ordering::Relaxed);
                 if self.failing {
                     self.failing = false;
                     event::AccessLogRecovered {
@@ -190,15 +208,16 @@ impl Sink {
                     }
                     .emit();
                 }
+                true
             }
             Err(error) => {
                 // Some lines of the batch may have been written; they count as lost with the others.
-                self.shared.dropped(lines);
                 self.lost += lines;
                 if !self.failing {
                     self.failing = true;
                     event::AccessLogFailed { error: &error }.emit();
                 }
+                false
             }
         }
     }
@@ -213,7 +232,7 @@ impl Sink {
     }
 
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let mut retries = RETRIES;
+        let mut retries = self.retries;
         while !bytes.is_empty() {
             match self.file.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -252,5 +271,95 @@ fn open(target: &Target) -> io::Result<File> {
         // A descriptor of its own: no lock and no line buffer of the standard library in between.
         Target::Stdout => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
         Target::File(path) => OpenOptions::new().append(true).create(true).open(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, Read as _};
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    fn pipe() -> (PipeReader, File) {
+        let (reader, writer) = io::pipe().unwrap();
+        (reader, File::from(OwnedFd::from(writer)))
+    }
+
+    fn batch(shared: &Arc<Shared>, text: &[u8]) -> (Batch, Receiver<Vec<u8>>) {
+        let (back, returned) = sync_channel(1);
+        (
+            Batch {
+                bytes: text.to_vec(),
+                lines: 1,
+                back,
+                shared: Arc::clone(shared),
+            },
+            returned,
+        )
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_but_blocks_nobody() {
+        const BATCHES: usize = 2 * QUEUE_BATCHES;
+        let (mut reader, file) = pipe();
+        let log = AccessLog::run(Target::Stdout, Format::Json, file).unwrap();
+        let line = [vec![b'x'; BATCH_BYTES], b"\n".to_vec()].concat();
+        let mut accepted = 0;
+        for _ in 0..BATCHES {
+            if log
+                .queue
+                .try_send(Message::Lines(batch(&log.shared, &line).0))
+                .is_ok()
+            {
+                accepted += 1;
+            }
+        }
+        assert!(log.dropped_lines() > 0, "the queue is bounded");
+        assert!(!log.shutdown(Duration::from_millis(1)), "nobody reads yet");
+        let AccessLog { queue, shared, .. } = log.clone();
+        drop((log, queue));
+        // Now everything that was accepted arrives whole.
+        let mut text = Vec::new();
+        reader.read_to_end(&mut text).unwrap();
+        assert_eq!(text.len(), accepted * line.len());
+        assert_eq!(shared.written.load(Ordering::Relaxed), accepted as u64);
+    }
+
+    #[test]
+    fn a_line_after_a_broken_one_starts_anew() {
+        let (mut reader, file) = pipe();
+        rustix::io::ioctl_fionbio(&file, true).unwrap();
+        let shared = Arc::new(Shared::default());
+        let mut sink = Sink::new(Target::Stdout, file, Arc::clone(&shared));
+        sink.retries = 1;
+        let long = vec![b'x'; 1 << 20];
+        sink.handle(Message::Lines(batch(&shared, &long).0));
+        assert_eq!(shared.dropped.load(Ordering::Relaxed), 1);
+        let mut part = vec![0; long.len()];
+        let taken = reader.read(&mut part).unwrap();
+        sink.handle(Message::Lines(batch(&shared, b"next\n").0));
+        assert_eq!(shared.written.load(Ordering::Relaxed), 1);
+        drop(sink);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        part.truncate(taken);
+        part.extend_from_slice(&rest);
+        let text = String::from_utf8(part).unwrap();
+        assert!(text.ends_with("x\nnext\n"), "{}", &text[text.len() - 16..]);
+    }
+
+    #[test]
+    fn buffers_come_back_empty_unless_they_grew_too_large() {
+        let (_reader, file) = pipe();
+        let shared = Arc::default();
+        let mut sink = Sink::new(Target::Stdout, file, Arc::clone(&shared));
+        let (message, returned) = batch(&shared, b"line\n");
+        sink.handle(Message::Lines(message));
+        assert!(returned.try_recv().unwrap().is_empty());
+        let (mut message, returned) = batch(&shared, b"line\n");
+        message.bytes.reserve(2 * KEEP_CAPACITY);
+        sink.handle(Message::Lines(message));
+        assert!(returned.try_recv().is_err());
     }
 }

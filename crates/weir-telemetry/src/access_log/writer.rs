@@ -64,17 +64,17 @@ impl AccessLogWriter {
         }
         let lines = std::mem::take(&mut self.lines);
         let bytes = std::mem::take(&mut self.buffer);
-        let batch = Batch {
+        let (back, shared) = (self.back_sender.clone(), Arc::clone(&self.shared));
+        match self.queue.try_send(Message::Lines(Batch {
             bytes,
             lines,
-            back: self.back_sender.clone(),
-        };
-        match self.queue.try_send(Message::Lines(batch)) {
+            back,
+            shared,
+        })) {
             Ok(()) => self.buffer = self.back.try_recv().unwrap_or_default(),
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                self.shared.dropped(lines);
-                if let Message::Lines(batch) = message {
-                    self.buffer = batch.bytes;
+                if let Message::Lines(mut batch) = message {
+                    self.buffer = std::mem::take(&mut batch.bytes);
                     self.buffer.clear();
                 }
             }
