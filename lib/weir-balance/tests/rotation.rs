@@ -245,8 +245,8 @@ proptest! {
         prop_assert_eq!(picks, nginx(&weights, 400));
     }
 
-    /// Rebuilds over lists that grow and shrink keep everybody within two picks of the share that the
-    /// lists at the time gave them, per rebuild at most half a pick off.
+    /// Rebuilds over lists that grow and shrink keep everybody within four picks of the share that the
+    /// lists at the time gave them, however many rebuilds there are.
     #[test]
     fn lags_are_carried_over(weights in proptest::collection::vec(1_u16..=9, 3..=6), between in 1_usize..30) {
         const REBUILDS: usize = 40;
@@ -268,7 +268,7 @@ proptest! {
         }
         // The one that comes and goes has no lag while it is away; it is not part of the claim.
         for at in 0..weights.len() {
-            prop_assert!((given[at] - due[at]).abs() <= 2.0 + REBUILDS as f64 / 2.0, "{given:?} {due:?}");
+            prop_assert!((given[at] - due[at]).abs() <= 4.0, "{given:?} {due:?}");
         }
     }
 }
