@@ -1,4 +1,5 @@
 //! Smooth weighted round robin: nginx's sequence, also under several workers, and its state over rebuilds.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -7,7 +7,7 @@
 //!   one set the tail; then prefer `power_of_two` or `least_connections`.
 //! - **Members to avoid**: a further turn is taken, so that the retries of one failing member do not
 //!   all fall on its neighbour.
-//! - **Source**: folklore; e.g. nginx `upstream`, HAProxy `balance roundrobin`.
+//! - **Source**: folklore; e.g. nginx `upstream`, `HAProxy` `balance roundrobin`.
 
 use std::any::Any;
 use std::sync::Arc;
