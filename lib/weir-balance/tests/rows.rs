@@ -26,7 +26,7 @@ fn each_row(check: impl Fn(&Row) -> Result<(), TestCaseError>) -> Result<(), Tes
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Never out of range, never a member to avoid while another is left, `None` exactly when none is.
     #[test]
