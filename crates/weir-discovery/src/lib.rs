@@ -23,4 +23,4 @@ pub use schedule::{
     Answer, BACKOFF_CEILING, BACKOFF_FLOOR, MAX_ADDRESSES, Outcome, Schedule, ScheduleParams,
     TTL_CEILING, TTL_FLOOR,
 };
-pub use source::{Context, Event, Row, SOURCES, Source, SourceId, Spec, Update};
+pub use source::{Event, Row, SOURCES, Source, SourceId, Spec, Update};

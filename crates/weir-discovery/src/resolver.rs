@@ -21,8 +21,10 @@ use crate::Answer;
 /// Longest time one lookup of a name takes, all attempts at all name servers together.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
+const WATCHED: usize = 2;
+
 /// The files whose change makes the resolver start anew.
-const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+const SYSTEM_FILES: [&str; WATCHED] = ["/etc/resolv.conf", "/etc/hosts"];
 
 /// Which addresses of a name are used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,6 +58,7 @@ pub enum LookupError {
 pub struct Resolver {
     nameserver: Option<SocketAddr>,
     families: Families,
+    watched: [PathBuf; WATCHED],
     current: Mutex<Option<Current>>,
 }
 
@@ -65,8 +68,8 @@ struct Current {
     resolver: Arc<TokioResolver>,
 }
 
-/// When each of [`SYSTEM_FILES`] was changed, if it is there.
-type Stamps = [Option<SystemTime>; SYSTEM_FILES.len()];
+/// When each of the watched files was changed, if it is there.
+type Stamps = [Option<SystemTime>; WATCHED];
 
 impl Resolver {
     /// A resolver that asks `nameserver` (UDP, and TCP if an answer is truncated), or those of
@@ -75,6 +78,7 @@ impl Resolver {
         Self {
             nameserver,
             families,
+            watched: SYSTEM_FILES.map(PathBuf::from),
             current: Mutex::new(None),
         }
     }
@@ -115,12 +119,13 @@ impl Resolver {
 
     /// The resolver for the system's files as they are now.
     fn resolver(&self) -> Result<Arc<TokioResolver>, LookupError> {
-        let stamps = SYSTEM_FILES.map(|path| {
-            PathBuf::from(path)
+        let changed = |at: usize| {
+            self.watched[at]
                 .metadata()
                 .and_then(|data| data.modified())
                 .ok()
-        });
+        };
+        let stamps: Stamps = std::array::from_fn(changed);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = current.as_ref().filter(|current| current.stamps == stamps) {
             return Ok(current.resolver.clone());
@@ -208,5 +213,32 @@ fn merge(a: Option<Answer>, b: Option<Answer>) -> Option<Answer> {
             Some(a)
         }
         (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_of_the_system_files_starts_anew() {
+        let path =
+            std::env::temp_dir().join(format!("weir-discovery-{}-hosts", std::process::id()));
+        std::fs::write(&path, "").unwrap();
+        let mut resolver =
+            Resolver::new(Some(SocketAddr::from(([127, 0, 0, 1], 9))), Families::Both);
+        resolver.watched = [path.with_extension("absent"), path.clone()];
+
+        let first = resolver.resolver().unwrap();
+        assert!(
+            Arc::ptr_eq(&first, &resolver.resolver().unwrap()),
+            "kept while nothing changes"
+        );
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let second = resolver.resolver().unwrap();
+        assert!(!Arc::ptr_eq(&first, &second), "changed");
+        std::fs::remove_file(&path).unwrap();
+        assert!(!Arc::ptr_eq(&second, &resolver.resolver().unwrap()), "gone");
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::{Context, Families, Resolver, ScheduleParams, Source, Update};
+use crate::source::Context;
+use crate::{Families, Resolver, ScheduleParams, Source, Update};
 
 /// Names looked up at a time: a start with thousands of names does not flood the name server.
 pub const CONCURRENT_LOOKUPS: usize = 64;

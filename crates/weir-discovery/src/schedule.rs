@@ -26,7 +26,7 @@ use crate::LookupError;
 /// Shortest time for which an answer is used.
 pub const TTL_FLOOR: Duration = Duration::from_secs(1);
 /// Longest time for which an answer is used.
-pub const TTL_CEILING: Duration = Duration::from_secs(300);
+pub const TTL_CEILING: Duration = Duration::from_mins(5);
 /// Pause after the first failure.
 pub const BACKOFF_FLOOR: Duration = Duration::from_secs(1);
 /// Longest pause after a failure (before it is varied by ± 20 %).
@@ -219,6 +219,7 @@ mod tests {
             .collect()
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "an answer, as `bad` is one")]
     fn good(last: &[u8], ttl_secs: u64) -> Result<Answer, LookupError> {
         Ok(Answer {
             addresses: ips(last),

@@ -72,7 +72,7 @@ pub enum Event {
 
 /// What a running source is given.
 #[derive(Clone)]
-pub struct Context {
+pub(crate) struct Context {
     pub(crate) updates: mpsc::Sender<Update>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) schedule: ScheduleParams,

@@ -1,4 +1,5 @@
 //! Smooth weighted round robin: nginx's sequence, also under several workers, and its state over rebuilds.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -245,8 +246,8 @@ proptest! {
         prop_assert_eq!(picks, nginx(&weights, 400));
     }
 
-    /// Rebuilds over lists that grow and shrink keep everybody within two picks of the share that the
-    /// lists at the time gave them, per rebuild at most half a pick off.
+    /// Rebuilds over lists that grow and shrink keep everybody within four picks of the share that the
+    /// lists at the time gave them, however many rebuilds there are.
     #[test]
     fn lags_are_carried_over(weights in proptest::collection::vec(1_u16..=9, 3..=6), between in 1_usize..30) {
         const REBUILDS: usize = 40;
@@ -268,7 +269,7 @@ proptest! {
         }
         // The one that comes and goes has no lag while it is away; it is not part of the claim.
         for at in 0..weights.len() {
-            prop_assert!((given[at] - due[at]).abs() <= 2.0 + REBUILDS as f64 / 2.0, "{given:?} {due:?}");
+            prop_assert!((given[at] - due[at]).abs() <= 4.0, "{given:?} {due:?}");
         }
     }
 }

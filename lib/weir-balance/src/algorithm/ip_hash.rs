@@ -8,7 +8,7 @@
 //!   same member. When a member joins or leaves, **most** clients move, as under any `hash mod n`; take
 //!   `ring_hash` or `maglev` with the key `client_ip` if that hurts.
 //! - **Members to avoid, bounded load**: the next ones in the list.
-//! - **Source**: nginx `ip_hash`, HAProxy `balance source`.
+//! - **Source**: nginx `ip_hash`, `HAProxy` `balance source`.
 
 use std::sync::Arc;
 

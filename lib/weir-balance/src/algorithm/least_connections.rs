@@ -2,14 +2,14 @@
 //!
 //! - **Formula**: the smallest `(load + 1) / weight`, where `load + 1` counts this request; compared
 //!   by cross-multiplication. Ties go round: the scan begins after the member picked last.
-//! - **Cost**: O(n), one cache line per member; about 1 ns each while they are in cache. Beyond about
-//!   a hundred members take `power_of_two`.
+//! - **Cost**: O(n), one cache line per member; about 3 ns each while they are in cache. Beyond some tens
+//!   of members take `power_of_two`.
 //! - **When**: requests of very unequal duration, few members, long-lived connections (TCP,
-//!   WebSocket). An idle cluster sends each request to the heaviest members, since one request is a
+//!   `WebSocket`). An idle cluster sends each request to the heaviest members, since one request is a
 //!   smaller share of them: weights show once requests overlap. A member that fails *fast* looks idle
 //!   and attracts traffic: keep outlier ejection on. A member that joins gets every request until it
 //!   is level.
-//! - **Source**: HAProxy `balance leastconn`, nginx `least_conn`; loads are those of the whole process,
+//! - **Source**: `HAProxy` `balance leastconn`, nginx `least_conn`; loads are those of the whole process,
 //!   not of one worker.
 
 use std::any::Any;

@@ -167,11 +167,9 @@ fn table_size(wanted: u32, members: usize) -> u32 {
         .unwrap_or(MAX_TABLE_SIZE)
 }
 
+/// By trial division; numbers up to [`MAX_TABLE_SIZE`].
 fn is_prime(n: u32) -> bool {
-    n >= 2
-        && (2..)
-            .take_while(|divisor| divisor * divisor <= n)
-            .all(|divisor| n % divisor != 0)
+    n >= 2 && (2..=n.isqrt()).all(|divisor| !n.is_multiple_of(divisor))
 }
 
 #[cfg(test)]

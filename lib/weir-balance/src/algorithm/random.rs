@@ -5,7 +5,7 @@
 //! - **When**: very many proxies in front of the same members, where rotations would march in step;
 //!   otherwise `power_of_two` costs little more and is much smoother: the fullest of n members holds
 //!   about `ln n / ln ln n` times the mean under random, `ln ln n` under two choices.
-//! - **Source**: alias method, M. Vose 1991; HAProxy `balance random`.
+//! - **Source**: alias method, M. Vose 1991; `HAProxy` `balance random`.
 
 use std::sync::Arc;
 

@@ -14,7 +14,8 @@
 //! - **Members to avoid**: further turns are taken, so that those that are left keep their shares of
 //!   what is left; a rotation per worker leaves the others out of the round, as nginx does.
 //! - **Rebuild**: each member keeps its lag (how many picks it is behind its share). A schedule starts
-//!   where its lags are nearest to those before.
+//!   where its lags are nearest to those before, and what is left over is carried on to the next
+//!   rebuild, so that rounding does not add up while members come and go.
 //! - **Source**: nginx, `ngx_http_upstream_round_robin.c`, since 1.3.1 (2012).
 
 use std::any::Any;
@@ -54,6 +55,9 @@ const STAGGER_BUDGET: usize = 65_536;
 /// tried one by one.
 const RETRY_TURNS: u64 = 64;
 
+/// Largest lag, in picks, that is carried on beyond what a schedule can express.
+const RESIDUE_LIMIT: f64 = 4.0;
+
 #[derive(Debug)]
 struct Weighted {
     group: Group,
@@ -72,10 +76,12 @@ struct Rotation {
 
 #[derive(Debug)]
 enum State {
-    /// All workers together: `schedule[next mod period]`.
+    /// All workers together: `schedule[next mod period]`. `residue` is the part of each member's lag
+    /// that no place in the schedule could express when it began.
     Shared {
         schedule: Box<[u16]>,
         next: CachePadded<AtomicU64>,
+        residue: Box<[f64]>,
     },
     /// Each worker for itself.
     PerWorker(Box<[CachePadded<Mutex<Currents>>]>),
@@ -116,7 +122,7 @@ impl Balancer for Weighted {
             return None;
         }
         match &self.rotation.state {
-            State::Shared { schedule, next } => {
+            State::Shared { schedule, next, .. } => {
                 let turn = next.fetch_add(1, Ordering::Relaxed) % self.rotation.period;
                 let at = usize::from(schedule[turn as usize]);
                 if self.group.is_free(at, &ask.avoid) {
@@ -184,7 +190,11 @@ impl Rotation {
     fn lags(&self, worker: usize) -> Lags {
         let period = self.period as f64;
         match &self.state {
-            State::Shared { schedule, next } => {
+            State::Shared {
+                schedule,
+                next,
+                residue,
+            } => {
                 let turn = (next.load(Ordering::Relaxed) % self.period.max(1)) as usize;
                 let mut currents: Vec<_> = self
                     .weights
@@ -194,11 +204,11 @@ impl Rotation {
                 for &at in &schedule[..turn] {
                     currents[usize::from(at)] -= self.period as i64;
                 }
-                self.ids
-                    .iter()
-                    .zip(currents)
-                    .map(|(id, current)| (*id, current as f64 / period))
-                    .collect()
+                let lags = currents
+                    .into_iter()
+                    .zip(residue)
+                    .map(|(current, residue)| current as f64 / period + residue);
+                self.ids.iter().copied().zip(lags).collect()
             }
             State::PerWorker(rotations) => {
                 let currents = lock_any(rotations, worker);
@@ -223,25 +233,34 @@ impl State {
         let carried: Vec<_> = ids
             .iter()
             .enumerate()
-            .filter_map(|(at, id)| lags.get(id).map(|lag| (at, *lag)))
+            .filter_map(|(at, id)| Some((at, *lags.get(id)?)))
             .collect();
-        let mut nearest = (f64::INFINITY, 0);
+        let off =
+            |currents: &Currents, at: usize, lag: f64| lag - currents.0[at] as f64 / period as f64;
+        let mut nearest = (f64::INFINITY, 0, Currents::zero(ids.len()));
         let mut currents = Currents::zero(ids.len());
         let mut schedule = Vec::with_capacity(period as usize);
         for turn in 0..period as u64 {
             let distance = carried
                 .iter()
-                .map(|&(at, lag)| (currents.0[at] as f64 / period as f64 - lag).powi(2))
+                .map(|&(at, lag)| off(&currents, at, lag).powi(2))
                 .sum::<f64>();
             if distance < nearest.0 {
-                nearest = (distance, turn);
+                nearest = (distance, turn, currents.clone());
             }
             // At most SCHEDULE_LIMIT members, each of weight 1 or more: a position fits 16 bits.
             schedule.extend(currents.step(weights, |_| true).map(|at| at as u16));
         }
+        let (_, start, currents) = nearest;
+        let mut residue = vec![0.0; ids.len()];
+        for (at, lag) in carried {
+            residue[at] = off(&currents, at, lag).clamp(-RESIDUE_LIMIT, RESIDUE_LIMIT);
+        }
+        let next = CachePadded::new(AtomicU64::new(start));
         Self::Shared {
             schedule: schedule.into(),
-            next: CachePadded::new(AtomicU64::new(nearest.1)),
+            next,
+            residue: residue.into(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The points of nginx's `hash … consistent`, so that a migration from nginx moves no key.
 //!
 //! Per unit of weight 160 points, each the crc32 of `HOST \0 PORT PREVIOUS`, where `PREVIOUS` is the
-//! point before in four bytes, little-endian, and zero at first (the scheme of Cache::Memcached::Fast).
+//! point before in four bytes, little-endian, and zero at first (the scheme of `Cache::Memcached::Fast`).
 //! The host and port are those of the member's *name*, which must therefore read as in nginx's
 //! `server` line: `10.0.0.1:8080`, or without a port as nginx writes the default one away. Of two
 //! equal points the member listed first has it.
