@@ -48,14 +48,20 @@ struct Model {
     is_started: bool,
 }
 
+/// How much the pump that reads a connection may move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Limit {
+    Bytes(u64),
+    None,
+}
+
 #[derive(Debug)]
 struct State {
     is_open: bool,
     is_paused: bool,
     had_eof: bool,
     is_stuck: bool,
-    /// The limit of the pump that reads this connection.
-    pump: Option<Option<u64>>,
+    pump: Option<Limit>,
     deadline: Option<Instant>,
 }
 
@@ -167,7 +173,7 @@ where
         let state = self.model.expect_open(from, "on_pumped");
         let pump = state.pump.take();
         assert!(pump.is_some(), "{from:?}: on_pumped without a pump");
-        if let Some(limit) = pump.flatten() {
+        if let Some(Limit::Bytes(limit)) = pump {
             assert!(
                 moved <= limit,
                 "{from:?}: a pump moved {moved} of at most {limit} bytes"
@@ -175,8 +181,8 @@ where
         }
         match end {
             PumpEnd::Done => assert_eq!(
-                pump.flatten(),
-                Some(moved),
+                pump,
+                Some(Limit::Bytes(moved)),
                 "{from:?}: done means the limit"
             ),
             PumpEnd::Eof => state.had_eof = true,
@@ -379,7 +385,9 @@ impl Io for CheckedIo<'_> {
                 .is_some_and(|state| state.pump.is_none());
         assert_eq!(started, may, "pump from {from:?} to {to:?}");
         if started {
-            self.change(from, |state| state.pump = Some(limit));
+            self.change(from, |state| {
+                state.pump = Some(limit.map_or(Limit::None, Limit::Bytes));
+            });
         }
         started
     }
