@@ -198,6 +198,8 @@ impl Io for MemIo {
         let end = self.pairs.end(key)?;
         let is_busy = end.phase != Phase::Open
             || !end.stuck.is_empty()
+            || end.broken.is_some()
+            || end.write_dead.is_some()
             || end.pump.is_some()
             || !end.pumped_by.is_empty();
         if is_busy {
@@ -220,9 +222,8 @@ impl Io for MemIo {
         let key = parcel.open(&self.orphans)?;
         let end = self.pairs.end_mut(key)?;
         end.node = node;
-        // A new engine: what it has not seen, it reports (a half-close is seen again by reading).
+        // A half-close that was reported is not reported again.
         end.paused = false;
-        end.eof_told = false;
         end.drain_due = false;
         end.is_queued = false;
         let conn = self.node_mut(node).open_slot(key);
@@ -279,7 +280,7 @@ impl MemIo {
         };
         if end.fin_wanted {
             return Sent::Failed {
-                fault: IoFault::Other,
+                fault: IoFault::Reset,
                 given: false,
             };
         }

@@ -241,10 +241,10 @@ impl MemIo {
     /// Why a pump cannot write to `to`, if so.
     fn sink_fault(&mut self, to: EndKey) -> Option<IoFault> {
         let Some(sink) = self.pairs.end(to) else {
-            return Some(IoFault::Other);
+            return Some(IoFault::Reset);
         };
         if !matches!(sink.owner, Owner::Conn(_)) || sink.fin_wanted {
-            return Some(IoFault::Other);
+            return Some(IoFault::Reset);
         }
         self.write_fault(to)
     }
