@@ -114,10 +114,15 @@ impl Io for MemIo {
         let (Some(source), Some(sink)) = (self.find(from), self.find(to)) else {
             return false;
         };
+        // One pump per direction: two sources would mix their bytes in the sink.
+        let is_fed = self
+            .pairs
+            .end(sink)
+            .is_none_or(|end| !end.pumped_by.is_empty());
         let Some(end) = self.pairs.end_mut(source) else {
             return false;
         };
-        if end.pump.is_some() {
+        if is_fed || end.pump.is_some() {
             return false;
         }
         end.pump = Some(Pump {
