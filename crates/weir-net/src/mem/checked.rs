@@ -48,14 +48,20 @@ struct Model {
     is_started: bool,
 }
 
+/// How much the pump that reads a connection may move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Limit {
+    Bytes(u64),
+    None,
+}
+
 #[derive(Debug)]
 struct State {
     is_open: bool,
     is_paused: bool,
     had_eof: bool,
     is_stuck: bool,
-    /// The limit of the pump that reads this connection.
-    pump: Option<Option<u64>>,
+    pump: Option<Limit>,
     deadline: Option<Instant>,
 }
 
@@ -167,7 +173,7 @@ where
         let state = self.model.expect_open(from, "on_pumped");
         let pump = state.pump.take();
         assert!(pump.is_some(), "{from:?}: on_pumped without a pump");
-        if let Some(limit) = pump.flatten() {
+        if let Some(Limit::Bytes(limit)) = pump {
             assert!(
                 moved <= limit,
                 "{from:?}: a pump moved {moved} of at most {limit} bytes"
@@ -175,8 +181,8 @@ where
         }
         match end {
             PumpEnd::Done => assert_eq!(
-                pump.flatten(),
-                Some(moved),
+                pump,
+                Some(Limit::Bytes(moved)),
                 "{from:?}: done means the limit"
             ),
             PumpEnd::Eof => state.had_eof = true,
@@ -377,9 +383,14 @@ impl Io for CheckedIo<'_> {
                 .conns
                 .get(&from)
                 .is_some_and(|state| state.pump.is_none());
-        assert_eq!(started, may, "pump from {from:?} to {to:?}");
+        assert!(
+            !started || may,
+            "a pump was started from {from:?} to {to:?}, one of them stale or pumped already"
+        );
         if started {
-            self.change(from, |state| state.pump = Some(limit));
+            self.change(from, |state| {
+                state.pump = Some(limit.map_or(Limit::None, Limit::Bytes));
+            });
         }
         started
     }
@@ -453,5 +464,83 @@ impl Io for CheckedIo<'_> {
 
     fn stop(&mut self) {
         self.io.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::peer::{Peer, Script};
+    use crate::mem::{MemIo, NetConfig, World};
+    use std::time::Duration;
+
+    type Node = Checked<Peer<()>, ()>;
+
+    /// Makes a connection and then calls the protocol as a broken driver would.
+    fn misbehave(call: impl FnOnce(&mut Node, &mut MemIo, ConnId)) {
+        let mut world = World::<()>::new(0, NetConfig::calm());
+        let server = world.add_node(Node::new(Peer::server([Script::silent()])));
+        let to = SocketAddr::new(world.ip(server), 80);
+        let to = world.listen(server, ListenerId(0), to);
+        let client = world.add_node(Node::new(Peer::client()));
+        world.with_node(client, |node: &mut Node, io| {
+            node.with(io, |peer, io| {
+                peer.connect(io, &to, Duration::from_secs(1), Script::silent())
+            });
+        });
+        world.run_for(Duration::from_secs(1));
+        world.with_node(client, |node: &mut Node, io| {
+            let conn = node.inner().records()[0].conn;
+            call(node, io, conn);
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "on_data while paused")]
+    fn data_while_paused_is_caught() {
+        misbehave(|node, io, conn| {
+            node.with(io, |_, io| io.pause(conn));
+            node.on_data(io, conn, b"x");
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "on_eof for the stale")]
+    fn a_callback_after_close_is_caught() {
+        misbehave(|node, io, conn| {
+            node.with(io, |_, io| io.close(conn, Close::Now));
+            node.on_eof(io, conn);
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "on_data after the end of data")]
+    fn data_after_the_end_is_caught() {
+        misbehave(|node, io, conn| {
+            node.on_eof(io, conn);
+            node.on_data(io, conn, b"x");
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "fired early")]
+    fn an_early_deadline_is_caught() {
+        misbehave(|node, io, conn| {
+            let later = io.now() + Duration::from_nanos(1);
+            node.with(io, |_, io| io.set_deadline(conn, Some(later)));
+            node.on_deadline(io, conn);
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "on_drained although nothing was stuck")]
+    fn a_drain_of_nothing_is_caught() {
+        misbehave(Protocol::on_drained);
+    }
+
+    #[test]
+    #[should_panic(expected = "on_pumped without a pump")]
+    fn the_end_of_no_pump_is_caught() {
+        misbehave(|node, io, conn| node.on_pumped(io, conn, 0, PumpEnd::Eof));
     }
 }

@@ -85,8 +85,8 @@ impl NetConfig {
             mailbox_max: 65_536,
             backlog_max: 1_024,
             connections_max: 1 << 20,
-            retry_after: Duration::from_millis(1_000),
-            give_up_after: Duration::from_secs(900),
+            retry_after: Duration::from_secs(1),
+            give_up_after: Duration::from_mins(15),
             short_write_permille: 0,
             reset_discards_permille: 0,
             shuffle: false,
@@ -97,7 +97,7 @@ impl NetConfig {
     /// A network that does everything a real one may do: jitter, cuts at any byte, short writes,
     /// small windows, late timers, any order of service. `seed` decides how much of each.
     pub fn rough(seed: u64) -> Self {
-        let mut rng = Rng::new(seed ^ 0x726F_7567_68);
+        let mut rng = Rng::new(seed ^ 0x0072_6F75_6768);
         let micros = Duration::from_micros;
         let least = rng.below(200);
         let windows = [256, 4_096, 65_536, 1 << 20];

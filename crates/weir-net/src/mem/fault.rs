@@ -209,7 +209,7 @@ impl Rules {
         for rule in self.matching(now, parties) {
             match &rule.fault {
                 Fault::Delay(range) if rule.hits(rng) => {
-                    delay = delay.saturating_add(draw_time(rng, range))
+                    delay = delay.saturating_add(draw_time(rng, range));
                 }
                 Fault::Slow { bytes_per_second } if rule.hits(rng) => {
                     rate = Some(
@@ -228,10 +228,10 @@ impl Rules {
         for rule in self.matching(now, parties) {
             match &rule.fault {
                 Fault::ResetAfterBytes(range) if rule.hits(rng) => {
-                    doom.after_bytes = Some(draw(rng, range))
+                    doom.after_bytes = Some(draw(rng, range));
                 }
                 Fault::ResetWithin(span) if rule.hits(rng) => {
-                    doom.at = Some(draw_moment(rng, now, *span))
+                    doom.at = Some(draw_moment(rng, now, *span));
                 }
                 _ => {}
             }

@@ -114,10 +114,15 @@ impl Io for MemIo {
         let (Some(source), Some(sink)) = (self.find(from), self.find(to)) else {
             return false;
         };
+        // One pump per direction: two sources would mix their bytes in the sink.
+        let is_fed = self
+            .pairs
+            .end(sink)
+            .is_none_or(|end| !end.pumped_by.is_empty());
         let Some(end) = self.pairs.end_mut(source) else {
             return false;
         };
-        if end.pump.is_some() {
+        if is_fed || end.pump.is_some() {
             return false;
         }
         end.pump = Some(Pump {
@@ -198,6 +203,8 @@ impl Io for MemIo {
         let end = self.pairs.end(key)?;
         let is_busy = end.phase != Phase::Open
             || !end.stuck.is_empty()
+            || end.broken.is_some()
+            || end.write_dead.is_some()
             || end.pump.is_some()
             || !end.pumped_by.is_empty();
         if is_busy {
@@ -220,9 +227,8 @@ impl Io for MemIo {
         let key = parcel.open(&self.orphans)?;
         let end = self.pairs.end_mut(key)?;
         end.node = node;
-        // A new engine: what it has not seen, it reports (a half-close is seen again by reading).
+        // A half-close that was reported is not reported again.
         end.paused = false;
-        end.eof_told = false;
         end.drain_due = false;
         end.is_queued = false;
         let conn = self.node_mut(node).open_slot(key);
@@ -279,7 +285,7 @@ impl MemIo {
         };
         if end.fin_wanted {
             return Sent::Failed {
-                fault: IoFault::Other,
+                fault: IoFault::Reset,
                 given: false,
             };
         }

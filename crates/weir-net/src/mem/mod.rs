@@ -14,12 +14,15 @@
 
 mod checked;
 mod config;
+mod connect;
+mod ending;
 mod fault;
 mod io;
 mod net;
 mod node;
 mod pair;
 pub mod peer;
+mod segment;
 mod serve;
 mod trace;
 mod world;

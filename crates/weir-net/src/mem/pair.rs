@@ -97,6 +97,8 @@ pub(super) struct End {
     pub(super) stuck: VecDeque<u8>,
     pub(super) fin_wanted: bool,
     pub(super) drain_due: bool,
+    /// Room came up since the pumps that write here were last told.
+    pub(super) has_news_for_pumps: bool,
     pub(super) paused: bool,
     pub(super) eof_told: bool,
     /// Writing has told of the break; reading then ends with the end of data.
@@ -119,7 +121,7 @@ pub(super) struct Pair {
 }
 
 /// A callback that is due.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Call {
     Accepted(ConnId, ListenerId, Option<SocketAddr>),
     Connected(ConnId, Result<(), IoFault>),
@@ -177,6 +179,7 @@ impl End {
             stuck: VecDeque::new(),
             fin_wanted: false,
             drain_due: false,
+            has_news_for_pumps: false,
             paused: false,
             eof_told: false,
             write_dead: None,

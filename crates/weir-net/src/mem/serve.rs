@@ -87,6 +87,7 @@ impl MemIo {
             Phase::Connecting => return None,
             Phase::Answered(result) => {
                 end.phase = Phase::Open;
+                end.has_news_for_pumps = true;
                 if result.is_ok() {
                     self.ready(key);
                 } else {
@@ -110,11 +111,11 @@ impl MemIo {
         if let Some(pump) = end.pump {
             return self.step_pump(key, conn, pump);
         }
-        if !end.paused {
-            if let Some(call) = self.read(key, conn) {
-                self.ready(key);
-                return Some(call);
-            }
+        if !end.paused
+            && let Some(call) = self.read(key, conn)
+        {
+            self.ready(key);
+            return Some(call);
         }
         let fault = self.pairs.end(key)?.broken?;
         self.unhook(key);
@@ -135,6 +136,9 @@ impl MemIo {
                 return false;
             }
             self.flush(key);
+            if let Some(end) = self.pairs.end_mut(key) {
+                end.has_news_for_pumps = true;
+            }
         }
         let Some(end) = self.pairs.end_mut(key) else {
             return false;
@@ -145,7 +149,7 @@ impl MemIo {
         let drained = std::mem::take(&mut end.drain_due);
         if end.fin_wanted {
             self.send_fin(key);
-        } else if !end.pumped_by.is_empty() && !end.write_blocked {
+        } else if std::mem::take(&mut end.has_news_for_pumps) && !end.pumped_by.is_empty() {
             for source in end.pumped_by.clone() {
                 self.ready(source);
             }
@@ -237,10 +241,10 @@ impl MemIo {
     /// Why a pump cannot write to `to`, if so.
     fn sink_fault(&mut self, to: EndKey) -> Option<IoFault> {
         let Some(sink) = self.pairs.end(to) else {
-            return Some(IoFault::Other);
+            return Some(IoFault::Reset);
         };
         if !matches!(sink.owner, Owner::Conn(_)) || sink.fin_wanted {
-            return Some(IoFault::Other);
+            return Some(IoFault::Reset);
         }
         self.write_fault(to)
     }
