@@ -212,7 +212,8 @@ fn window(from: &Reading, to: &Reading, body_bytes: u32) -> Outcome<Figures> {
         "switches": used.switches as f64 / requests as f64,
         "rss_mib": used.rss_mib,
         "peak_rss_mib": used.peak_rss_mib,
-        "others_percent": others / secs * 100.0,
+        // The machine's own account is sampled, so small remainders may come out below nothing.
+        "others_percent": (others / secs * 100.0).max(0.0),
     });
     match figures {
         Value::Object(map) => Ok(map),
