@@ -8,8 +8,10 @@
     clippy::print_stderr,
     reason = "a command-line program"
 )]
-
-#![allow(clippy::case_sensitive_file_extension_comparisons, reason = "the names of this project are lower case")]
+#![allow(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "the names of this project are lower case"
+)]
 
 mod arrows;
 mod gen_files;

@@ -269,6 +269,10 @@ fn versions(peers: &[&Peer]) -> Vec<(&'static str, String)> {
             .lines()
             .map(str::trim)
             .find(|line| line.chars().any(|c| c.is_ascii_digit()))?;
+        // Envoy starts its line with the path it was called by.
+        let line = line
+            .split_once("version: ")
+            .map_or(line, |(_, version)| version);
         Some((peer.name, line.to_owned()))
     };
     peers.iter().filter_map(of).collect()

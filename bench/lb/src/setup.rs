@@ -90,30 +90,34 @@ fn cargo() -> Command {
 }
 
 fn debian_install(packages: &[&str]) -> Outcome {
-    let mut command = if rustix::process::getuid().is_root() {
-        Command::new("env")
-    } else {
-        let mut sudo = Command::new("sudo");
-        sudo.args(["-n", "env"]);
-        sudo
+    let apt_get = |args: &[&str]| {
+        let mut command = if rustix::process::getuid().is_root() {
+            Command::new("env")
+        } else {
+            let mut sudo = Command::new("sudo");
+            sudo.args(["-n", "env"]);
+            sudo
+        };
+        // RUNLEVEL=1 keeps the packages from starting their servers where no systemd decides about it.
+        command
+            .args([
+                "DEBIAN_FRONTEND=noninteractive",
+                "RUNLEVEL=1",
+                "apt-get",
+                "-qq",
+            ])
+            .args(args);
+        step(
+            &format!("apt-get {}", args.join(" ")),
+            &mut command,
+            INSTALL_LIMIT,
+        )
     };
-    // RUNLEVEL=1 keeps the packages from starting their servers where no systemd decides about it.
-    command
-        .args([
-            "DEBIAN_FRONTEND=noninteractive",
-            "RUNLEVEL=1",
-            "apt-get",
-            "install",
-            "-y",
-            "-qq",
-            "--no-install-recommends",
-        ])
-        .args(packages);
-    step(
-        &format!("apt-get install {}", packages.join(" ")),
-        &mut command,
-        INSTALL_LIMIT,
-    )
+    // The package lists may be old while the packages are at hand, so a failed update is only told.
+    if let Err(e) = apt_get(&["update"]) {
+        eprintln!("{e}");
+    }
+    apt_get(&[&["install", "-y", "--no-install-recommends"], packages].concat())
 }
 
 fn python_install(wanted: &[(&str, &str)]) -> Outcome {
