@@ -146,7 +146,35 @@ fn takes_part(peer: &Peer, mode: &Mode) -> bool {
     }
 }
 
+/// Descriptors that 5,000 clients need on both sides of a balancer, with room to spare.
+const DESCRIPTORS: u64 = 20_000;
+
+/// Raises the soft limit; the programs started from here inherit it.
+fn raise_descriptor_limit() -> Outcome {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|soft| soft >= DESCRIPTORS) {
+        return Ok(());
+    }
+    let fail = |why: &str| format!("{DESCRIPTORS} descriptors are needed (ulimit -n): {why}");
+    if limit.maximum.is_some_and(|hard| hard < DESCRIPTORS) {
+        return Err(fail(&format!(
+            "the hard limit is {}",
+            limit.maximum.unwrap_or_default()
+        )));
+    }
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(DESCRIPTORS),
+            ..limit
+        },
+    )
+    .map_err(|e| fail(&e.to_string()))
+}
+
 fn measure(options: &Options, args: &[String]) -> Outcome {
+    raise_descriptor_limit()?;
     setup::prepare(&options.peers, &options.modes)?;
     let machine = machine();
     let versions = versions(&options.peers);
