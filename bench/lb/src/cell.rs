@@ -114,10 +114,13 @@ impl Stage {
             let mut command = wrap(command(&place)?);
             let mut guard = Guard::spawn("balancer", &mut command, &stage.folder)?;
             let answered = wait_until(&format!("{} answers", peer.name), START_LIMIT, || {
-                guard.check_alive()?;
-                answers(port)
+                // One that has ended will not answer any more: no reason to wait on.
+                if let Err(ended) = guard.check_alive() {
+                    return Ok(Err(ended));
+                }
+                answers(port).map(Ok)
             });
-            answered.map_err(|e| format!("{e}\n{}", guard.output()))?;
+            answered.map_err(|e| format!("{e}\n{}", guard.output()))??;
             (stage.balancer, stage.port) = (Some(guard), port);
         }
         Ok(stage)
