@@ -19,7 +19,7 @@ pub(crate) fn run() -> Outcome {
     .run()?;
     Call::new(
         "target/release/bench-lb",
-        &["--modes", "callgrind", "--peers", "weir"],
+        &["--quick", "--modes", "callgrind", "--peers", "weir"],
         LIMIT_SECS,
     )
     .run()

@@ -8,8 +8,10 @@
     clippy::print_stderr,
     reason = "a command-line program"
 )]
-
-#![allow(clippy::case_sensitive_file_extension_comparisons, reason = "the names of this project are lower case")]
+#![allow(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "the names of this project are lower case"
+)]
 
 mod arrows;
 mod gen_files;
@@ -89,7 +91,10 @@ fn main() -> ExitCode {
     match (command.run)(rest) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("xtask {name}: {message}");
+            // An empty one: the command has said everything itself.
+            if !message.is_empty() {
+                eprintln!("xtask {name}: {message}");
+            }
             ExitCode::FAILURE
         }
     }

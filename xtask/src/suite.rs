@@ -28,52 +28,72 @@ impl Tally {
     }
 }
 
-/// Runs the suite. All stages run even if an earlier one fails, but for a failing build.
+/// One stage that counts tests.
+struct Counting {
+    name: String,
+    call: Call,
+    read: fn(&str) -> Option<Tally>,
+    /// Whether it is a fault if nothing ran: a filter or a file name that no longer fits.
+    must_run: bool,
+}
+
+/// Runs the suite; the closing summary is the last line in every case.
 pub(crate) fn run(args: &[String]) -> Outcome {
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let mut total = Tally::default();
     let mut failures = Vec::new();
-    if !has("--no-install") {
+    if let Err(message) = prepare(!has("--no-install")) {
+        total.failed = 1;
+        failures.push(message);
+    } else {
+        // All stages run even if an earlier one fails.
+        for stage in stages(!has("--no-loom")) {
+            total.add(count(stage, &mut failures));
+        }
+    }
+    for failure in &failures {
+        println!("FAILED: {failure}");
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        total.passed, total.failed, total.skipped
+    );
+    // Everything has been said, and nothing may follow the summary.
+    if total.failed == 0 {
+        Ok(())
+    } else {
+        Err(String::new())
+    }
+}
+
+fn prepare(install: bool) -> Outcome {
+    if install {
         stage("install", install::for_tests)?;
     }
     stage("build", || {
         Call::new("cargo", &["build", "--workspace", "--bins"], BUILD_SECS).run()
-    })?;
+    })
+}
 
-    let mut counted = |name: &str, call: Call, read: fn(&str) -> Option<Tally>| {
-        let mut tally = Tally::default();
-        let result = stage(name, || {
-            call.watch(|line| tally.add(read(line).unwrap_or_default()))
-        });
-        if let Err(message) = result {
-            // A stage that dies before it counts anything has failed all the same.
-            tally.failed = tally.failed.max(1);
-            failures.push(message);
-        } else if tally.passed == 0 {
-            failures.push(format!("{name}: no test ran"));
-        }
-        total.add(tally);
-    };
-    counted(
-        "tests",
-        Call::new(
-            "cargo",
-            &["nextest", "run", "--workspace", "--no-fail-fast"],
-            NEXTEST_SECS,
-        ),
-        nextest_line,
-    );
-    counted(
-        "doc examples",
-        Call::new(
-            "cargo",
-            &["test", "--workspace", "--doc", "--no-fail-fast"],
-            DOC_SECS,
-        ),
-        libtest_line,
-    );
+fn stages(loom: bool) -> Vec<Counting> {
+    let nextest = ["nextest", "run", "--workspace", "--no-fail-fast"];
+    let doc = ["test", "--workspace", "--doc", "--no-fail-fast"];
+    let mut stages = vec![
+        Counting {
+            name: "tests".to_owned(),
+            call: Call::new("cargo", &nextest, NEXTEST_SECS),
+            read: nextest_line,
+            must_run: true,
+        },
+        Counting {
+            name: "doc examples".to_owned(),
+            call: Call::new("cargo", &doc, DOC_SECS),
+            read: libtest_line,
+            must_run: false,
+        },
+    ];
     for (package, file) in LOOM {
-        if !has("--no-loom") && tree::root().join(file).is_file() {
+        if loom && tree::root().join(file).is_file() {
             let args = [
                 "test",
                 "--package",
@@ -89,21 +109,39 @@ pub(crate) fn run(args: &[String]) -> Outcome {
                 .env("RUSTFLAGS", "--cfg loom")
                 .env("CARGO_PROFILE_RELEASE_LTO", "off")
                 .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-            counted(&format!("loom models of {package}"), call, libtest_line);
+            stages.push(Counting {
+                name: format!("loom models of {package}"),
+                call,
+                read: libtest_line,
+                must_run: true,
+            });
         }
     }
-    for failure in &failures {
-        println!("FAILED: {failure}");
+    stages
+}
+
+fn count(counting: Counting, failures: &mut Vec<String>) -> Tally {
+    let Counting {
+        name,
+        call,
+        read,
+        must_run,
+    } = counting;
+    let mut tally = Tally::default();
+    let result = stage(&name, || {
+        call.watch(|line| tally.add(read(line).unwrap_or_default()))?;
+        if must_run && tally.passed == 0 {
+            Err(format!("{name}: no test ran"))
+        } else {
+            Ok(())
+        }
+    });
+    if let Err(message) = result {
+        failures.push(message);
+        // A stage that dies before it counts anything has failed all the same.
+        tally.failed = tally.failed.max(1);
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        total.passed, total.failed, total.skipped
-    );
-    if failures.is_empty() && total.failed == 0 {
-        Ok(())
-    } else {
-        Err("the suite failed".to_owned())
-    }
+    tally
 }
 
 /// `Summary [   0.286s] 23 tests run: 20 passed (1 slow), 2 failed, 1 timed out, 0 skipped`

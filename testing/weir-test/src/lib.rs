@@ -14,6 +14,15 @@
 //! | be a well-behaved endpoint | [`Origin`] |
 //! | be a hostile endpoint | [`Hostile`] with [`Step`]s |
 //! | be a client | [`Client`] |
+//!
+//! ```
+//! use weir_test::{Client, Origin};
+//!
+//! let origin = Origin::named("a");
+//! let mut client = Client::local(origin.port());
+//! assert_eq!(client.get("/").unwrap().text(), "a");
+//! assert_eq!(origin.answered(), 1);
+//! ```
 
 #![allow(
     clippy::print_stderr,
