@@ -184,17 +184,18 @@ fn endpoint(node: &Node, seen: &mut Seen, report: &mut Report) -> Option<Endpoin
                 ));
         }
     }
-    if let Some(first) = seen.addresses.insert(key, value.span.clone()) {
+    let twice = seen.addresses.insert(key, value.span.clone());
+    if let Some(first) = &twice {
         duplicate(
             codes::DUPLICATE_ENDPOINT,
             "endpoint",
             value.text(),
             &value.span,
-            &first,
+            first,
             report,
         );
     }
-    let name = name(node, &target, seen, report);
+    let name = name(node, &target, twice.is_some(), seen, report);
     let tags = tags(node, report);
     let weight = Weight::new(node.u16("weight"));
     let zone: Option<Arc<str>> = node.text("zone").map(|zone| {
@@ -224,7 +225,13 @@ fn endpoint(node: &Node, seen: &mut Seen, report: &mut Report) -> Option<Endpoin
     })
 }
 
-fn name(node: &Node, target: &Target, seen: &mut Seen, report: &mut Report) -> Arc<str> {
+fn name(
+    node: &Node,
+    target: &Target,
+    known: bool,
+    seen: &mut Seen,
+    report: &mut Report,
+) -> Arc<str> {
     let Some(value) = node.text("name") else {
         return Arc::from("");
     };
@@ -238,7 +245,7 @@ fn name(node: &Node, target: &Target, seen: &mut Seen, report: &mut Report) -> A
             .help("take `name` out: each address behind the host name gets its own");
         return Arc::from("");
     }
-    if !value.defaulted {
+    if !value.defaulted && value.text() != node.str("address") {
         if let Err(fault) = syntax::name(value.text()) {
             fault.report(value, report);
         }

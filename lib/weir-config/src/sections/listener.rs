@@ -176,13 +176,13 @@ static TIMEOUTS: Table = Table {
         key(
             "keep_alive",
             TIMEOUT,
-            Default::Value("\"60s\""),
+            Default::Value("\"1m\""),
             "An idle keep-alive connection is closed after this.",
         ),
         key(
             "idle",
             TIMEOUT,
-            Default::Value("\"60s\""),
+            Default::Value("\"1m\""),
             "Between two bytes of a body, in either direction.",
         ),
     ],
@@ -292,31 +292,11 @@ pub(crate) fn resolve(
     files: &dyn Files,
     report: &mut Report,
 ) -> Vec<Built> {
-    let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+    let mut names: BTreeMap<&str, (Span, bool)> = BTreeMap::new();
     let mut built = Vec::new();
     for node in root.list("listener").iter().filter_map(Value::table) {
         if let Some(value) = node.text("name") {
-            let written = !value.defaulted;
-            if let Some(Err(fault)) = written.then(|| syntax::name(value.text())) {
-                fault.report(value, report);
-            }
-            match names.get(value.text()) {
-                // Equal derived names come from equal addresses, which are reported as such.
-                Some(first) if written => {
-                    duplicate(
-                        codes::DUPLICATE_LISTENER,
-                        "listener",
-                        value.text(),
-                        &value.span,
-                        first,
-                        report,
-                    );
-                }
-                Some(_) => {}
-                None => {
-                    names.insert(value.text(), value.span.clone());
-                }
-            }
+            check_name(node, value, &mut names, report);
         }
         let bind = binds(node, report);
         let protocol = if node.str("protocol") == "tcp" {
@@ -335,6 +315,38 @@ pub(crate) fn resolve(
         });
     }
     built
+}
+
+/// `names`: where each name stands, and whether it was written.
+fn check_name<'a>(
+    node: &Node,
+    value: &'a Value,
+    names: &mut BTreeMap<&'a str, (Span, bool)>,
+    report: &mut Report,
+) {
+    let written = !value.defaulted;
+    let is_address = node
+        .list("bind")
+        .first()
+        .is_some_and(|bind| bind.text() == value.text());
+    if let Some(Err(fault)) = (!is_address).then(|| syntax::name(value.text())) {
+        fault.report(value, report);
+    }
+    match names.get(value.text()) {
+        // Two derived names are equal only if the addresses are, which is reported as such.
+        Some((_, false)) if !written => {}
+        Some((first, _)) => duplicate(
+            codes::DUPLICATE_LISTENER,
+            "listener",
+            value.text(),
+            &value.span,
+            first,
+            report,
+        ),
+        None => {
+            names.insert(value.text(), (value.span.clone(), written));
+        }
+    }
 }
 
 // === bind ===
