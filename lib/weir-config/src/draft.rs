@@ -20,6 +20,8 @@ pub(crate) struct Node {
     /// The table's header, or its text when inline.
     pub(crate) span: Span,
     pub(crate) entries: Vec<Entry>,
+    /// It had a key that is not known, which was reported: what seems to be missing may be there, misspelt.
+    pub(crate) misspelt: bool,
 }
 
 /// A key with its value.

@@ -91,10 +91,12 @@ impl Walk<'_> {
             table,
             span: span.clone(),
             entries: Vec::with_capacity(table.keys.len()),
+            misspelt: false,
         };
         let mut misspelt = Vec::new();
         for (name, value) in tree {
             let Some(key) = table.key(name.get_ref()) else {
+                node.misspelt = true;
                 misspelt.extend(self.unknown_key(table, name.get_ref(), &name.span(), path));
                 continue;
             };
@@ -305,6 +307,12 @@ impl Walk<'_> {
                 _ => self.wrong_type(path, "text or a table", value, span),
             },
             Kind::Map(what, kind) => {
+                if let (DeValue::Array(_), Some(table)) = (value, kind.table()) {
+                    self.report
+                        .error(codes::WRONG_TYPE, span, format!("`{path}` is no list"))
+                        .help(format!("write `{}` with single brackets", table.header));
+                    return None;
+                }
                 let DeValue::Table(map) = value else {
                     return self.wrong_type(
                         path,
@@ -340,6 +348,7 @@ impl Walk<'_> {
             table,
             span: span.clone(),
             entries: Vec::with_capacity(table.keys.len()),
+            misspelt: false,
         };
         for row in table.keys {
             if row.name == key {

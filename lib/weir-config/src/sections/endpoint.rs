@@ -122,10 +122,12 @@ pub(crate) fn resolve(
         .filter_map(|node| endpoint(node, &mut seen, report))
         .collect();
     let weights: Vec<u16> = specs.iter().map(weight_of).collect();
-    if !weights.is_empty()
-        && weights.len() == list.len()
-        && weights.iter().all(|weight| *weight == 0)
-    {
+    let sure = specs.len() == list.len()
+        && list
+            .iter()
+            .filter_map(Value::table)
+            .all(|node| node.get("weight").is_some());
+    if sure && !weights.is_empty() && weights.iter().all(|weight| *weight == 0) {
         report
             .error(
                 codes::ALL_WEIGHTS_ZERO,
@@ -254,8 +256,8 @@ fn name(
         .names
         .insert(value.text().to_owned(), value.span.clone())
     {
-        // Equal derived names come from equal addresses, which are reported as such.
-        if !value.defaulted {
+        // A derived name of an address that is there twice was reported with it.
+        if !(value.defaulted && known) {
             duplicate(
                 codes::DUPLICATE_ENDPOINT,
                 "endpoint name",
