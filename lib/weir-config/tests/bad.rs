@@ -1,5 +1,10 @@
 //! Wrong configurations and exactly what is said about them: `bad/NAME.toml` and `bad/NAME.txt`.
 
+#![allow(
+    clippy::format_collect,
+    reason = "texts of a few hundred lines, made once"
+)]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -122,8 +127,7 @@ fn counts_are_bounded() {
             .diagnostics
             .iter()
             .any(|one| one.code.as_str() == "W0103");
-        let cut = outcome.diagnostics.len() == MAX_DIAGNOSTICS;
-        assert!(found || cut, "{:?}", outcome.diagnostics.first());
+        assert!(found, "{:?}", outcome.diagnostics.first());
         assert!(outcome.plan.is_none());
     }
 }

@@ -123,7 +123,7 @@ fn fits(schema: &serde_json::Value, value: &serde_json::Value) -> bool {
             map.iter().all(known)
                 && required
                     .into_iter()
-                    .all(|key| map.contains_key(key.as_str().unwrap()))
+                    .all(|key| map.contains_key(key.as_str().unwrap_or_default()))
         }),
         _ => false,
     }

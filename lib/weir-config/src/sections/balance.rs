@@ -264,7 +264,7 @@ fn table_size(value: &Value, report: &mut Report) -> u32 {
 
 fn is_prime(number: u64) -> bool {
     number >= 2
-        && (2..)
+        && (2..number)
             .take_while(|divisor| divisor * divisor <= number)
             .all(|divisor| !number.is_multiple_of(divisor))
 }

@@ -41,27 +41,30 @@ pub(crate) fn binds(node: &Node, report: &mut Report) -> Vec<Bind> {
             )
             .help("write an address such as \"127.0.0.1:8080\"");
     }
-    if let Some(entry) = node.written("mode") {
-        if !binds.is_empty() && binds.iter().all(|bind| bind.address.inet().is_some()) {
-            report
-                .error(
-                    codes::WITHOUT_EFFECT,
-                    &entry.key_span,
-                    "`mode` has no effect: no address of this listener is a Unix socket",
-                )
-                .help("take it out");
-        }
+    if let Some(entry) = node.written("mode")
+        && !binds.is_empty()
+        && binds.iter().all(|bind| bind.address.inet().is_some())
+    {
+        report
+            .error(
+                codes::WITHOUT_EFFECT,
+                &entry.key_span,
+                "`mode` has no effect: no address of this listener is a Unix socket",
+            )
+            .help("take it out");
     }
-    if let Some(entry) = node.written("ipv6_only") {
-        if node.bool("ipv6_only") && !binds.is_empty() && !binds.iter().any(|bind| bind.ipv6_only) {
-            report
-                .error(
-                    codes::WITHOUT_EFFECT,
-                    &entry.key_span,
-                    "`ipv6_only` has no effect: no address of this listener is IPv6",
-                )
-                .help("take it out, or bind \"[::]:PORT\"");
-        }
+    if let Some(entry) = node.written("ipv6_only")
+        && node.bool("ipv6_only")
+        && !binds.is_empty()
+        && !binds.iter().any(|bind| bind.ipv6_only)
+    {
+        report
+            .error(
+                codes::WITHOUT_EFFECT,
+                &entry.key_span,
+                "`ipv6_only` has no effect: no address of this listener is IPv6",
+            )
+            .help("take it out, or bind \"[::]:PORT\"");
     }
     binds
 }
@@ -154,21 +157,20 @@ pub(crate) fn check_overlaps(root: &Node, report: &mut Report) {
             }
         }
     }
-    if let Some(node) = root.table("metrics").filter(|node| node.bool("enabled")) {
-        if let Some((value, Ok(address))) = node
+    if let Some(node) = root.table("metrics").filter(|node| node.bool("enabled"))
+        && let Some((value, Ok(address))) = node
             .text("bind")
             .map(|value| (value, bind_address(value.text())))
-        {
-            add(
-                &mut taken,
-                Taken {
-                    address,
-                    ipv6_only: false,
-                    value,
-                },
-                report,
-            );
-        }
+    {
+        add(
+            &mut taken,
+            Taken {
+                address,
+                ipv6_only: false,
+                value,
+            },
+            report,
+        );
     }
 }
 

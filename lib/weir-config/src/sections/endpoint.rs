@@ -169,22 +169,22 @@ fn endpoint(node: &Node, seen: &mut Seen, report: &mut Report) -> Option<Endpoin
             )
             .help("write the port that the endpoint listens on, 1 to 65535");
     }
-    if let Target::Address(Address::Inet(addr)) = &target {
-        if addr.ip().is_unspecified() || addr.ip().is_multicast() {
-            report
-                .error(
-                    codes::BAD_ADDRESS,
-                    &value.span,
-                    format!(
-                        "{} is not an address to connect to",
-                        quoted(&addr.ip().to_string())
-                    ),
-                )
-                .help(format!(
-                    "for an endpoint on this host write \"127.0.0.1:{}\"",
-                    addr.port()
-                ));
-        }
+    if let Target::Address(Address::Inet(addr)) = &target
+        && (addr.ip().is_unspecified() || addr.ip().is_multicast())
+    {
+        report
+            .error(
+                codes::BAD_ADDRESS,
+                &value.span,
+                format!(
+                    "{} is not an address to connect to",
+                    quoted(&addr.ip().to_string())
+                ),
+            )
+            .help(format!(
+                "for an endpoint on this host write \"127.0.0.1:{}\"",
+                addr.port()
+            ));
     }
     let twice = seen.addresses.insert(key, value.span.clone());
     if let Some(first) = &twice {
@@ -247,10 +247,11 @@ fn name(
             .help("take `name` out: each address behind the host name gets its own");
         return Arc::from("");
     }
-    if !value.defaulted && value.text() != node.str("address") {
-        if let Err(fault) = syntax::name(value.text()) {
-            fault.report(value, report);
-        }
+    if !value.defaulted
+        && value.text() != node.str("address")
+        && let Err(fault) = syntax::name(value.text())
+    {
+        fault.report(value, report);
     }
     if let Some(first) = seen
         .names

@@ -149,7 +149,7 @@ fn settle(root: &mut Node) {
                     value
                         .table_mut()
                         .into_iter()
-                        .for_each(|node| route::settle(node, at))
+                        .for_each(|node| route::settle(node, at));
                 });
             }
             (crate::draft::Data::Map(map), "cluster") => {

@@ -546,8 +546,8 @@ fn redirect(node: &Node, route: &Node, path: &PathMatch, report: &mut Report) ->
         .iter()
         .any(|key| node.entry(key).is_some());
     let same_path = match (&new_path, path) {
-        (Some(Rewrite::Path(new)), PathMatch::Exact(old)) => new == old,
-        (Some(Rewrite::Prefix(new)), PathMatch::Prefix(old)) => new == old,
+        (Some(Rewrite::Path(new)), PathMatch::Exact(old))
+        | (Some(Rewrite::Prefix(new)), PathMatch::Prefix(old)) => new == old,
         (None, _) => node.entry("path").is_none() && node.entry("prefix").is_none(),
         _ => false,
     };

@@ -5,6 +5,11 @@
     clippy::disallowed_methods,
     reason = "tests read their own cases from disk; the crate does not"
 )]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may fail loudly"
+)]
 #![allow(unreachable_pub, reason = "a module of test binaries")]
 
 use std::io;
