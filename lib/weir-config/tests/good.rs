@@ -1,5 +1,11 @@
 //! Right configurations: what they resolve to, and that the effective text gives the same again.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may fail loudly"
+)]
+
 mod common;
 
 use std::time::Duration;

@@ -190,22 +190,27 @@ fn path(node: &Node, merge_slashes: bool, report: &mut Report) -> PathMatch {
         return PathMatch::Exact(Arc::from(value.text()));
     }
     if let Some(value) = node.text("path_prefix") {
-        let text = value.text();
-        if let Err(fault) = syntax::path(text, merge_slashes) {
-            fault.report(value, report);
-        } else if text.len() > 1 && text.ends_with('/') {
-            let short = text.trim_end_matches('/');
-            let short = if short.is_empty() { "/" } else { short };
-            report
-                .error(codes::PATH_NOT_NORMAL, &value.part(text.len() - 1..text.len()), "a prefix has no `/` at its end")
-                .help(format!("write \"{short}\", which matches {short} and everything below it, by whole segments"));
-        }
-        return PathMatch::Prefix(Arc::from(text));
+        check_prefix(value, merge_slashes, report);
+        return PathMatch::Prefix(Arc::from(value.text()));
     }
     if let Some(value) = node.text("path_regex") {
         return regex(value, report).map_or(PathMatch::Any, PathMatch::Regex);
     }
     PathMatch::Any
+}
+
+/// A prefix is a path without `/` at its end: it is matched and replaced by whole segments.
+pub(crate) fn check_prefix(value: &Value, merge_slashes: bool, report: &mut Report) {
+    let text = value.text();
+    if let Err(fault) = syntax::path(text, merge_slashes) {
+        fault.report(value, report);
+    } else if text.len() > 1 && text.ends_with('/') {
+        let short = text.trim_end_matches('/');
+        let short = if short.is_empty() { "/" } else { short };
+        report
+            .error(codes::PATH_NOT_NORMAL, &value.part(text.len() - 1..text.len()), "a prefix has no `/` at its end")
+            .help(format!("write \"{short}\": a prefix stands for itself and everything below it, by whole segments"));
+    }
 }
 
 fn regex(value: &Value, report: &mut Report) -> Option<regex::Regex> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_balance::HashKey;
 use weir_core::Reason;
 use weir_route::{Action, HeaderEdits, PathMatch, PathPolicy, Rule, SlashPolicy};
 
@@ -13,7 +14,7 @@ use crate::codes;
 use crate::diagnostic::{Report, Span, quoted};
 use crate::draft::{Node, Value};
 use crate::nearest::nearest;
-use crate::plan::{ClientTimeouts, ErrorPage, Forwarded, Http, Listener, Protocol, Tcp};
+use crate::plan::{ClientTimeouts, Cluster, ErrorPage, Forwarded, Http, Listener, Protocol, Tcp};
 use crate::schema::{Default, Kind, TIMEOUT, Table, key};
 use crate::syntax;
 
@@ -385,6 +386,36 @@ fn tcp(node: &Node, clusters: &mut Clusters<'_>, report: &mut Report) -> Protoco
         cluster,
         max_connections: node.opt_u32("max_connections"),
     })
+}
+
+/// A TCP listener has nothing but the client's address to hash.
+pub(crate) fn check_keys(
+    root: &Node,
+    listeners: &[Built],
+    clusters: &[Cluster],
+    report: &mut Report,
+) {
+    for (built, node) in listeners
+        .iter()
+        .zip(root.list("listener").iter().filter_map(Value::table))
+    {
+        let (Protocol::Tcp(_), Some(value)) = (&built.listener.protocol, node.text("cluster"))
+        else {
+            continue;
+        };
+        let cluster = clusters
+            .iter()
+            .find(|cluster| *cluster.name == *value.text());
+        if cluster.is_some_and(|cluster| cluster.balance.key != HashKey::ClientIp) {
+            report
+                .warning(
+                    codes::NO_EFFECT_YET,
+                    &value.span,
+                    format!("cluster {} hashes a part of HTTP requests, which a TCP listener does not see", quoted(value.text())),
+                )
+                .help("its connections go by the client's address: write `key = \"client_ip\"`, or use another cluster");
+        }
+    }
 }
 
 fn http(

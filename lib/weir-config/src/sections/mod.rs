@@ -26,7 +26,7 @@ use crate::codes;
 use crate::diagnostic::{Report, Span, quoted};
 use crate::draft::{Draft, Named, Node, Value};
 use crate::nearest::nearest;
-use crate::plan::Plan;
+use crate::plan::{Cluster, Plan};
 use crate::schema::{Default, Kind, Table, key};
 
 pub use body::MAX_PAGE_BYTES;
@@ -114,7 +114,7 @@ pub(crate) fn resolve(draft: &mut Draft, files: &dyn Files, report: &mut Report)
             .help("add `[[listener]]` with `bind = \"127.0.0.1:8080\"` and `cluster = \"NAME\"`");
     }
     let mut clusters = Clusters::new(root);
-    let resolved = root
+    let resolved: Vec<Cluster> = root
         .map("cluster")
         .iter()
         .filter_map(|named| cluster::resolve(named, report))
@@ -125,6 +125,7 @@ pub(crate) fn resolve(draft: &mut Draft, files: &dyn Files, report: &mut Report)
     let mut listeners = listener::resolve(root, &mut clusters, files, report);
     route::resolve(root, &mut listeners, &mut clusters, files, report);
     bind::check_overlaps(root, report);
+    listener::check_keys(root, &listeners, &resolved, report);
     clusters.report_unused(report);
     Plan {
         listeners: listeners.into_iter().map(|entry| entry.listener).collect(),

@@ -510,13 +510,14 @@ fn rewrite(
             .help("keep one of them");
         return None;
     }
-    let value = node.text(whole).or_else(|| node.text(prefix))?;
-    if let Err(fault) = syntax::path(value.text(), false) {
-        fault.report(value, report);
-    }
-    if node.text(whole).is_some() {
+    if let Some(value) = node.text(whole) {
+        if let Err(fault) = syntax::path(value.text(), false) {
+            fault.report(value, report);
+        }
         return Some(Rewrite::Path(Arc::from(value.text())));
     }
+    let value = node.text(prefix)?;
+    conditions::check_prefix(value, false, report);
     if !matches!(path, PathMatch::Prefix(_)) {
         report
             .error(
