@@ -138,11 +138,7 @@ impl Diagnostic {
 /// Line and column (in characters), both from 1, of the byte `offset`.
 pub fn position(text: &str, offset: usize) -> (usize, usize) {
     let (line_text, start) = line_at(text, offset);
-    let line = text
-        .as_bytes()
-        .get(..start)
-        .map_or(0, |before| memchr_count(before))
-        + 1;
+    let line = text.get(..start).map_or(0, count_lines) + 1;
     let column = line_text
         .char_indices()
         .take_while(|(at, _)| start + at < offset)
@@ -228,8 +224,7 @@ impl Report {
             diagnostic.span = within(text, &diagnostic.span);
             (diagnostic.line, diagnostic.column) = position(text, diagnostic.span.start);
         }
-        self.list
-            .sort_by(|a, b| (a.span.start, a.severity).cmp(&(b.span.start, b.severity)));
+        self.list.sort_by_key(|a| (a.span.start, a.severity));
         self.list
     }
 }
@@ -356,8 +351,8 @@ fn floor_char(text: &str, offset: usize) -> usize {
     at
 }
 
-fn memchr_count(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
+fn count_lines(text: &str) -> usize {
+    text.matches('\n').count()
 }
 
 fn blank() -> Diagnostic {

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::diagnostic::Span;
-use crate::schema::Table;
+use crate::effective::inline;
+use crate::schema::{Default, Table};
 
 /// A configuration as written, with defaults filled in.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Node {
     /// The table's header, or its text when inline.
     pub(crate) span: Span,
     pub(crate) entries: Vec<Entry>,
+    /// It had a key that is not known, which was reported: what seems to be missing may be there, misspelt.
+    pub(crate) misspelt: bool,
 }
 
 /// A key with its value.
@@ -143,6 +146,15 @@ impl Node {
     /// The entry, if the user wrote it.
     pub(crate) fn written(&self, key: &str) -> Option<&Entry> {
         self.entry(key).filter(|entry| !entry.value.defaulted)
+    }
+
+    /// The entry, if the user wrote it and it is not the default anyway.
+    pub(crate) fn changed(&self, key: &str) -> Option<&Entry> {
+        let row = self.table.key(key)?;
+        let entry = self.written(key)?;
+        let same =
+            matches!(row.default, Default::Value(text) if text == inline(&row.kind, &entry.value));
+        (!same).then_some(entry)
     }
 
     /// A text value.

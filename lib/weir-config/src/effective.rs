@@ -102,7 +102,8 @@ fn many_lines(kind: &Kind, list: &[Value]) -> String {
     out
 }
 
-fn inline(kind: &Kind, value: &Value) -> String {
+/// A value as TOML on one line.
+pub(crate) fn inline(kind: &Kind, value: &Value) -> String {
     match (&value.data, kind) {
         (Data::Text(text), _) => quote(text),
         (Data::Word(word), _) => quote(word),
@@ -176,4 +177,55 @@ pub(crate) fn quote(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::de::DeValue;
+
+    use super::*;
+    use crate::reference::tables;
+    use crate::schema::Default;
+
+    /// A default is listed as it would be printed, so that it can be compared and reads the same everywhere.
+    #[test]
+    fn defaults_are_written_as_they_are_printed() {
+        let text = "[[listener]]\nbind = \"127.0.0.1:80\"\ncluster = \"web\"\n[cluster.web]\nendpoints = [\"10.0.0.1:80\"]\n\
+                    [cluster.web.balance]\nalgorithm = \"ring_hash\"\n[cluster.web.health.http]\n[access_log]\n";
+        let outcome = crate::load(
+            &crate::Source {
+                name: String::new(),
+                text: text.into(),
+            },
+            &crate::NoFiles,
+        );
+        let printed = effective(&outcome.draft.unwrap());
+        let mut found = 0;
+        for key in tables().iter().flat_map(|table| table.keys) {
+            let Default::Value(literal) = key.default else {
+                continue;
+            };
+            assert!(DeValue::parse(literal).is_ok(), "{}: {literal}", key.name);
+            found += usize::from(printed.contains(&format!("{} = {literal}\n", key.name)));
+        }
+        // All but tables, lists and the keys of conditions that do not hold here.
+        assert!(found >= 55, "only {found} of the defaults in\n{printed}");
+    }
+
+    #[test]
+    fn strings_read_back() {
+        for text in [
+            "",
+            "plain",
+            "quo\"te",
+            "back\\slash",
+            "line\nfeed\r\t",
+            "\u{1}\u{7f}\u{85}",
+            "ümläut 🚀",
+        ] {
+            let quoted = quote(text);
+            let value = DeValue::parse(&quoted).unwrap();
+            assert_eq!(value.get_ref().as_str(), Some(text), "{quoted}");
+        }
+    }
 }

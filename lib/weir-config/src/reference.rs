@@ -59,7 +59,7 @@ pub fn diagnostics_markdown() -> String {
         );
         for (word, example) in [("Wrong", row.wrong), ("Right", row.right)] {
             if !example.is_empty() {
-                let _ = write!(out, "\n{word}:\n\n```toml\n{}```\n", example);
+                let _ = write!(out, "\n{word}:\n\n```toml\n{example}```\n");
             }
         }
     }

@@ -77,9 +77,25 @@ pub(crate) fn target(text: &str) -> Result<Target, Fault> {
             bad(0..scheme.len() + 3, "an address has no scheme").help(format!("write \"{rest}\""))
         );
     }
+    if let Ok(ip) = text.parse::<Ipv6Addr>() {
+        let split = text
+            .rsplit_once(':')
+            .and_then(|(host, port)| Some((host.parse::<Ipv6Addr>().ok()?, self::port(port)?)));
+        let help = split.map_or_else(String::new, |(host, port)| {
+            format!("write \"[{host}]:{port}\" for port {port}; or ")
+        });
+        return Err(bad(
+            whole,
+            "an IPv6 address stands in brackets, followed by its port",
+        )
+        .help(format!("{help}write \"[{ip}]:8080\"")));
+    }
     if let Ok(ip) = text.parse::<IpAddr>() {
         let example = SocketAddr::new(ip, 8080);
         return Err(bad(whole, "the port is missing").help(format!("write \"{example}\"")));
+    }
+    if text.starts_with('[') && text.ends_with(']') {
+        return Err(bad(whole, "the port is missing").help(format!("write \"{text}:8080\"")));
     }
     let Some((host, port_text)) = text.rsplit_once(':') else {
         return Err(bad(whole, "the port is missing").help(format!("write \"{text}:8080\"")));
@@ -91,6 +107,9 @@ pub(crate) fn target(text: &str) -> Result<Target, Fault> {
             bad(port_at.start + slash..text.len(), "an address has no path")
                 .help(format!("write \"{address}\"")),
         );
+    }
+    if port_text.is_empty() {
+        return Err(bad(port_at, "the port is missing").help(format!("write \"{text}8080\"")));
     }
     let port = port(port_text).ok_or_else(|| {
         bad(port_at, &format!("{} is not a port", quoted(port_text)))
@@ -326,8 +345,13 @@ pub(crate) fn header_value(value: &str) -> Result<(), Fault> {
             "{} cannot stand in a header value",
             quoted(&wrong.to_string())
         );
-        return Err(bad(at..at + wrong.len_utf8(), &message)
-            .help("a line break would start another header field"));
+        let fault = bad(at..at + wrong.len_utf8(), &message);
+        let breaks = "\r\n".contains(wrong);
+        return Err(if breaks {
+            fault.help("a line break would start another header field")
+        } else {
+            fault
+        });
     }
     if value.trim() != value {
         return Err(bad(
@@ -490,7 +514,7 @@ pub(crate) fn regex(text: &str) -> Result<Regex, Fault> {
             "not a regular expression, at character {}: {what}",
             text[..part.start].chars().count() + 1
         );
-        return Err(bad(part, message).help("in TOML, put it between single quotes: 'like\\.this'"));
+        return Err(bad(part, message));
     }
     RegexBuilder::new(text)
         .size_limit(MAX_REGEX_BYTES)

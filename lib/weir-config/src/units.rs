@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(ok("30s"), Duration::from_secs(30));
         assert_eq!(ok("1m30s"), Duration::from_secs(90));
         assert_eq!(ok("1.5s"), Duration::from_millis(1500));
-        assert_eq!(ok("2d"), Duration::from_secs(172_800));
+        assert_eq!(ok("2d"), Duration::from_hours(48));
         assert_eq!(ok("10µs"), Duration::from_micros(10));
         for (text, error) in [
             ("30", UnitError::NoUnit),

@@ -91,10 +91,13 @@ impl Walk<'_> {
             table,
             span: span.clone(),
             entries: Vec::with_capacity(table.keys.len()),
+            misspelt: false,
         };
+        let mut misspelt = Vec::new();
         for (name, value) in tree {
             let Some(key) = table.key(name.get_ref()) else {
-                self.unknown_key(table, name.get_ref(), &name.span(), path);
+                node.misspelt = true;
+                misspelt.extend(self.unknown_key(table, name.get_ref(), &name.span(), path));
                 continue;
             };
             let path = join(path, key.name);
@@ -106,7 +109,9 @@ impl Walk<'_> {
             });
         }
         for key in table.keys {
-            if node.entry(key.name).is_none() {
+            // A required key that was misspelt is reported once, where it stands.
+            let reported = matches!(key.default, Default::Required) && misspelt.contains(&key.name);
+            if node.entry(key.name).is_none() && !reported {
                 self.fill(&mut node, key, path);
             }
         }
@@ -118,13 +123,19 @@ impl Walk<'_> {
             Default::Absent(_) => {}
             Default::Required => {
                 let message = if path.is_empty() {
-                    format!("the configuration has no {}", header_of(key))
+                    format!("the configuration has no `{}`", key.name)
                 } else {
-                    format!("{path} has no `{}`", key.name)
+                    format!("`{path}` has no `{}`", key.name)
+                };
+                let help = match key.kind.table() {
+                    Some(table) if table.header.starts_with("[[") => {
+                        format!("add `{}`", table.header)
+                    }
+                    _ => format!("add `{}`: {}", key.name, expected(&key.kind)),
                 };
                 self.report
                     .error(codes::MISSING_KEY, &node.span, message)
-                    .help(format!("add `{}`: {}", key.name, first_sentence(key.doc)));
+                    .help(help);
             }
             Default::Value(text) => {
                 let mut scratch = Report::new();
@@ -158,14 +169,21 @@ impl Walk<'_> {
         }
     }
 
-    fn unknown_key(&mut self, table: &'static Table, name: &str, span: &Span, path: &str) {
+    /// Reports the key and gives the one that was probably meant.
+    fn unknown_key(
+        &mut self,
+        table: &'static Table,
+        name: &str,
+        span: &Span,
+        path: &str,
+    ) -> Option<&'static str> {
         let place = if path.is_empty() {
             "at the top level".to_owned()
         } else {
-            format!("in {path}")
+            format!("in `{path}`")
         };
-        let known = table.keys.iter().map(|key| key.name);
-        let help = match nearest(name, known) {
+        let near = nearest(name, table.keys.iter().map(|key| key.name));
+        let help = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => elsewhere(table, name).unwrap_or_else(|| {
                 let all: Vec<_> = table
@@ -184,6 +202,7 @@ impl Walk<'_> {
             )
             .label("not known here")
             .help(help);
+        near
     }
 
     fn value(&mut self, kind: &'static Kind, tree: &Spanned<DeValue<'_>>, path: &str) -> Value {
@@ -288,6 +307,12 @@ impl Walk<'_> {
                 _ => self.wrong_type(path, "text or a table", value, span),
             },
             Kind::Map(what, kind) => {
+                if let (DeValue::Array(_), Some(table)) = (value, kind.table()) {
+                    self.report
+                        .error(codes::WRONG_TYPE, span, format!("`{path}` is no list"))
+                        .help(format!("write `{}` with single brackets", table.header));
+                    return None;
+                }
                 let DeValue::Table(map) = value else {
                     return self.wrong_type(
                         path,
@@ -323,6 +348,7 @@ impl Walk<'_> {
             table,
             span: span.clone(),
             entries: Vec::with_capacity(table.keys.len()),
+            misspelt: false,
         };
         for row in table.keys {
             if row.name == key {
@@ -686,17 +712,4 @@ fn join(path: &str, key: &str) -> String {
     } else {
         format!("{path}.{key}")
     }
-}
-
-fn header_of(key: &Key) -> String {
-    key.kind.table().map_or_else(
-        || format!("`{}`", key.name),
-        |table| format!("`{}`", table.header),
-    )
-}
-
-fn first_sentence(doc: &str) -> &str {
-    doc.split_once(". ")
-        .map_or(doc, |(first, _)| first)
-        .trim_end_matches('.')
 }

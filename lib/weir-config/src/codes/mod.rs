@@ -55,11 +55,11 @@ impl Explanation {
         let mut out = format!("{}: {}\n\n{}\n", self.code, self.title, self.text);
         for (word, example) in [("Wrong", self.wrong), ("Right", self.right)] {
             if !example.is_empty() {
-                let indented: String = example
-                    .lines()
-                    .map(|line| format!("    {line}\n"))
-                    .collect();
-                let _ = write!(out, "\n{word}:\n\n{}", indented.replace("    \n", "\n"));
+                let _ = write!(out, "\n{word}:\n\n");
+                for line in example.lines() {
+                    let indent = if line.is_empty() { "" } else { "    " };
+                    let _ = writeln!(out, "{indent}{line}");
+                }
             }
         }
         out

@@ -163,13 +163,13 @@ pub(crate) fn resolve(node: &Node, report: &mut Report) -> Params {
                 )
                 .help(format!(
                     "`{setting}` belongs to {}; take it out or choose another algorithm",
-                    names.join(" and ")
+                    names.join(", ")
                 ));
         }
     }
     if let Some(entry) = node
         .written("virtual_nodes")
-        .filter(|_| node.bool("ketama"))
+        .filter(|_| node.bool("ketama") && algorithm == Algorithm::RingHash)
     {
         report
             .error(
@@ -231,7 +231,12 @@ fn hash_key(value: &Value, report: &mut Report) -> Option<HashKey> {
         }
         _ => nearest(kind, KINDS.map(|known| known.trim_end_matches(":NAME"))).map_or_else(
             || format!("write one of {}", KINDS.join(", ")),
-            |near| format!("did you mean \"{near}\"?"),
+            |near| {
+                name.map_or_else(
+                    || format!("did you mean \"{near}\"?"),
+                    |name| format!("did you mean \"{near}:{name}\"?"),
+                )
+            },
         ),
     };
     report
@@ -259,7 +264,7 @@ fn table_size(value: &Value, report: &mut Report) -> u32 {
 
 fn is_prime(number: u64) -> bool {
     number >= 2
-        && (2..)
+        && (2..number)
             .take_while(|divisor| divisor * divisor <= number)
             .all(|divisor| !number.is_multiple_of(divisor))
 }

@@ -67,10 +67,10 @@ pub(crate) fn body(node: &Node, files: &dyn Files, report: &mut Report) -> Optio
 
 /// The `content_type` of `node`, checked.
 pub(crate) fn content_type(node: &Node, report: &mut Report) -> Arc<str> {
-    if let Some(value) = node.text("content_type") {
-        if let Err(fault) = syntax::header_value(value.text()) {
-            fault.report(value, report);
-        }
+    if let Some(value) = node.text("content_type")
+        && let Err(fault) = syntax::header_value(value.text())
+    {
+        fault.report(value, report);
     }
     Arc::from(node.str("content_type"))
 }

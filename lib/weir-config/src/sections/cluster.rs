@@ -179,7 +179,7 @@ static POOL: Table = Table {
         key(
             "idle_timeout",
             TIMEOUT,
-            Default::Value("\"90s\""),
+            Default::Value("\"1m30s\""),
             "An idle connection is closed after this. Keep it below the endpoint's own.",
         ),
         key(
@@ -288,7 +288,7 @@ static TIMEOUTS: Table = Table {
         key(
             "idle",
             TIMEOUT,
-            Default::Value("\"60s\""),
+            Default::Value("\"1m\""),
             "Between two bytes of a body, in either direction.",
         ),
         key(
@@ -405,7 +405,7 @@ fn retry(node: &Node) -> weir_resilience::RetryParams {
 fn pool(node: &Node, report: &mut Report) -> weir_pool_core::Params {
     must_not_exceed(node, "min_idle", "max_idle", report);
     must_not_exceed(node, "min_idle", "max_connections", report);
-    if let Some(entry) = node.written("lifetime_jitter").filter(|_| {
+    if let Some(entry) = node.changed("lifetime_jitter").filter(|_| {
         node.opt_duration("max_lifetime").is_none() && node.get("max_lifetime").is_some()
     }) {
         report
@@ -439,7 +439,7 @@ fn limit(cluster: &Node, report: &mut Report) -> weir_limit::Params {
         });
     for entry in ["queue", "queue_timeout"]
         .into_iter()
-        .filter_map(|key| node.written(key))
+        .filter_map(|key| node.changed(key))
         .filter(|_| no_cap)
     {
         let message = format!(

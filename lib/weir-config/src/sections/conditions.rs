@@ -190,25 +190,40 @@ fn path(node: &Node, merge_slashes: bool, report: &mut Report) -> PathMatch {
         return PathMatch::Exact(Arc::from(value.text()));
     }
     if let Some(value) = node.text("path_prefix") {
-        let text = value.text();
-        if let Err(fault) = syntax::path(text, merge_slashes) {
-            fault.report(value, report);
-        } else if text.len() > 1 && text.ends_with('/') {
-            let short = text.trim_end_matches('/');
-            let short = if short.is_empty() { "/" } else { short };
-            report
-                .error(codes::PATH_NOT_NORMAL, &value.part(text.len() - 1..text.len()), "a prefix has no `/` at its end")
-                .help(format!("write \"{short}\", which matches {short} and everything below it, by whole segments"));
-        }
-        return PathMatch::Prefix(Arc::from(text));
+        check_prefix(value, merge_slashes, report);
+        return PathMatch::Prefix(Arc::from(value.text()));
     }
     if let Some(value) = node.text("path_regex") {
-        match syntax::regex(value.text()) {
-            Ok(regex) => return PathMatch::Regex(regex),
-            Err(fault) => fault.report(value, report),
-        }
+        return regex(value, report).map_or(PathMatch::Any, PathMatch::Regex);
     }
     PathMatch::Any
+}
+
+/// A prefix is a path without `/` at its end: it is matched and replaced by whole segments.
+pub(crate) fn check_prefix(value: &Value, merge_slashes: bool, report: &mut Report) {
+    let text = value.text();
+    if let Err(fault) = syntax::path(text, merge_slashes) {
+        fault.report(value, report);
+    } else if text.len() > 1 && text.ends_with('/') {
+        let short = text.trim_end_matches('/');
+        let short = if short.is_empty() { "/" } else { short };
+        report
+            .error(codes::PATH_NOT_NORMAL, &value.part(text.len() - 1..text.len()), "a prefix has no `/` at its end")
+            .help(format!("write \"{short}\": a prefix stands for itself and everything below it, by whole segments"));
+    }
+}
+
+fn regex(value: &Value, report: &mut Report) -> Option<regex::Regex> {
+    let mut fault = match syntax::regex(value.text()) {
+        Ok(regex) => return Some(regex),
+        Err(fault) => fault,
+    };
+    if !value.literal && fault.help.is_none() {
+        fault.help =
+            Some(r"between single quotes, TOML leaves backslashes alone: 'like\.this'".to_owned());
+    }
+    fault.report(value, report);
+    None
 }
 
 fn methods(node: &Node, report: &mut Report) -> Vec<Arc<str>> {
@@ -307,6 +322,10 @@ fn condition(named: &Named, report: &mut Report) -> Option<TextMatch> {
         return None;
     }
     let Some(entry) = node.entries.first() else {
+        if node.misspelt {
+            return None;
+        }
+
         report
             .error(
                 codes::MISSING_KEY,
@@ -327,13 +346,7 @@ fn resolve_condition(key: &str, value: &Value, report: &mut Report) -> Option<Te
     };
     match (&value.data, key) {
         (Data::Text(text), "exact") => Some(TextMatch::Exact(Arc::from(text.as_str()))),
-        (Data::Text(text), _) => match syntax::regex(text) {
-            Ok(regex) => Some(TextMatch::Regex(regex)),
-            Err(fault) => {
-                fault.report(value, report);
-                None
-            }
-        },
+        (Data::Text(_), _) => regex(value, report).map(TextMatch::Regex),
         (Data::Bool(true), "present") => Some(TextMatch::Present),
         (Data::Bool(true), _) => Some(TextMatch::Absent),
         (Data::Bool(false), _) => {

@@ -100,7 +100,8 @@ pub(crate) fn resolve(node: &Node, request: bool, report: &mut Report) -> Header
                 .push((Arc::from(named.name.as_str()), Arc::from(value.text())));
         }
     }
-    if edits.is_empty() && node.entries.iter().all(|entry| entry.value.is_valid()) {
+    if edits.is_empty() && !node.misspelt && node.entries.iter().all(|entry| entry.value.is_valid())
+    {
         report
             .error(codes::EMPTY, &node.span, "these header edits are empty")
             .help("add `set`, `add` or `remove`, or take them out");
@@ -129,7 +130,7 @@ fn name(text: &str, span: &Span, host_verb: Option<&str>, report: &mut Report) -
             .error(
                 codes::FORBIDDEN_HEADER,
                 span,
-                format!("`{verb}` cannot be done to {}", quoted(text)),
+                format!("{} cannot stand in `{verb}`", quoted(text)),
             )
             .help("a request has exactly one `Host`; use `set` to change it");
     }

@@ -122,10 +122,12 @@ pub(crate) fn resolve(
         .filter_map(|node| endpoint(node, &mut seen, report))
         .collect();
     let weights: Vec<u16> = specs.iter().map(weight_of).collect();
-    if !weights.is_empty()
-        && weights.len() == list.len()
-        && weights.iter().all(|weight| *weight == 0)
-    {
+    let sure = specs.len() == list.len()
+        && list
+            .iter()
+            .filter_map(Value::table)
+            .all(|node| node.get("weight").is_some());
+    if sure && !weights.is_empty() && weights.iter().all(|weight| *weight == 0) {
         report
             .error(
                 codes::ALL_WEIGHTS_ZERO,
@@ -167,34 +169,35 @@ fn endpoint(node: &Node, seen: &mut Seen, report: &mut Report) -> Option<Endpoin
             )
             .help("write the port that the endpoint listens on, 1 to 65535");
     }
-    if let Target::Address(Address::Inet(addr)) = &target {
-        if addr.ip().is_unspecified() || addr.ip().is_multicast() {
-            report
-                .error(
-                    codes::BAD_ADDRESS,
-                    &value.span,
-                    format!(
-                        "{} is not an address to connect to",
-                        quoted(&addr.ip().to_string())
-                    ),
-                )
-                .help(format!(
-                    "for an endpoint on this host write \"127.0.0.1:{}\"",
-                    addr.port()
-                ));
-        }
+    if let Target::Address(Address::Inet(addr)) = &target
+        && (addr.ip().is_unspecified() || addr.ip().is_multicast())
+    {
+        report
+            .error(
+                codes::BAD_ADDRESS,
+                &value.span,
+                format!(
+                    "{} is not an address to connect to",
+                    quoted(&addr.ip().to_string())
+                ),
+            )
+            .help(format!(
+                "for an endpoint on this host write \"127.0.0.1:{}\"",
+                addr.port()
+            ));
     }
-    if let Some(first) = seen.addresses.insert(key, value.span.clone()) {
+    let twice = seen.addresses.insert(key, value.span.clone());
+    if let Some(first) = &twice {
         duplicate(
             codes::DUPLICATE_ENDPOINT,
             "endpoint",
             value.text(),
             &value.span,
-            &first,
+            first,
             report,
         );
     }
-    let name = name(node, &target, seen, report);
+    let name = name(node, &target, twice.is_some(), seen, report);
     let tags = tags(node, report);
     let weight = Weight::new(node.u16("weight"));
     let zone: Option<Arc<str>> = node.text("zone").map(|zone| {
@@ -224,7 +227,13 @@ fn endpoint(node: &Node, seen: &mut Seen, report: &mut Report) -> Option<Endpoin
     })
 }
 
-fn name(node: &Node, target: &Target, seen: &mut Seen, report: &mut Report) -> Arc<str> {
+fn name(
+    node: &Node,
+    target: &Target,
+    known: bool,
+    seen: &mut Seen,
+    report: &mut Report,
+) -> Arc<str> {
     let Some(value) = node.text("name") else {
         return Arc::from("");
     };
@@ -238,17 +247,18 @@ fn name(node: &Node, target: &Target, seen: &mut Seen, report: &mut Report) -> A
             .help("take `name` out: each address behind the host name gets its own");
         return Arc::from("");
     }
-    if !value.defaulted {
-        if let Err(fault) = syntax::name(value.text()) {
-            fault.report(value, report);
-        }
+    if !value.defaulted
+        && value.text() != node.str("address")
+        && let Err(fault) = syntax::name(value.text())
+    {
+        fault.report(value, report);
     }
     if let Some(first) = seen
         .names
         .insert(value.text().to_owned(), value.span.clone())
     {
-        // Equal derived names come from equal addresses, which are reported as such.
-        if !value.defaulted {
+        // A derived name of an address that is there twice was reported with it.
+        if !(value.defaulted && known) {
             duplicate(
                 codes::DUPLICATE_ENDPOINT,
                 "endpoint name",

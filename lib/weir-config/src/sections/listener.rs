@@ -1,22 +1,22 @@
 //! `[[listener]]`: where clients connect and what is spoken there.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_core::{Address, Reason};
+use weir_balance::HashKey;
+use weir_core::Reason;
 use weir_route::{Action, HeaderEdits, PathMatch, PathPolicy, Rule, SlashPolicy};
 
-use super::{Clusters, body, duplicate, process};
+use super::{Clusters, bind, body, duplicate};
 use crate::Files;
 use crate::codes;
 use crate::diagnostic::{Report, Span, quoted};
 use crate::draft::{Node, Value};
 use crate::nearest::nearest;
-use crate::plan::{Bind, ClientTimeouts, ErrorPage, Forwarded, Http, Listener, Protocol, Tcp};
+use crate::plan::{ClientTimeouts, Cluster, ErrorPage, Forwarded, Http, Listener, Protocol, Tcp};
 use crate::schema::{Default, Kind, TIMEOUT, Table, key};
-use crate::syntax::{self, Target};
+use crate::syntax;
 
 /// Keys that a TCP listener does not have.
 const HTTP_KEYS: [&str; 11] = [
@@ -176,13 +176,13 @@ static TIMEOUTS: Table = Table {
         key(
             "keep_alive",
             TIMEOUT,
-            Default::Value("\"60s\""),
+            Default::Value("\"1m\""),
             "An idle keep-alive connection is closed after this.",
         ),
         key(
             "idle",
             TIMEOUT,
-            Default::Value("\"60s\""),
+            Default::Value("\"1m\""),
             "Between two bytes of a body, in either direction.",
         ),
     ],
@@ -271,6 +271,8 @@ static ERROR_PAGE: Table = Table {
 pub(crate) struct Built {
     pub(crate) listener: Listener,
     pub(crate) span: Span,
+    /// What it lacks may be there, misspelt.
+    pub(crate) misspelt: bool,
 }
 
 pub(crate) fn settle(node: &mut Node) {
@@ -292,33 +294,13 @@ pub(crate) fn resolve(
     files: &dyn Files,
     report: &mut Report,
 ) -> Vec<Built> {
-    let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+    let mut names: BTreeMap<&str, (Span, bool)> = BTreeMap::new();
     let mut built = Vec::new();
     for node in root.list("listener").iter().filter_map(Value::table) {
         if let Some(value) = node.text("name") {
-            let written = !value.defaulted;
-            if let Some(Err(fault)) = written.then(|| syntax::name(value.text())) {
-                fault.report(value, report);
-            }
-            match names.get(value.text()) {
-                // Equal derived names come from equal addresses, which are reported as such.
-                Some(first) if written => {
-                    duplicate(
-                        codes::DUPLICATE_LISTENER,
-                        "listener",
-                        value.text(),
-                        &value.span,
-                        first,
-                        report,
-                    );
-                }
-                Some(_) => {}
-                None => {
-                    names.insert(value.text(), value.span.clone());
-                }
-            }
+            check_name(node, value, &mut names, report);
         }
-        let bind = binds(node, report);
+        let bind = bind::binds(node, report);
         let protocol = if node.str("protocol") == "tcp" {
             tcp(node, clusters, report)
         } else {
@@ -332,128 +314,42 @@ pub(crate) fn resolve(
         built.push(Built {
             listener,
             span: node.span.clone(),
+            misspelt: node.misspelt,
         });
     }
     built
 }
 
-// === bind ===
-
-fn binds(node: &Node, report: &mut Report) -> Vec<Bind> {
-    let mode = mode(node, report);
-    let mut binds = Vec::new();
-    for value in node.list("bind").iter().filter(|value| value.is_valid()) {
-        match bind_address(value.text()) {
-            Ok(address) => {
-                if address.inet().is_some_and(|addr| addr.port() == 0) {
-                    process::port_zero(value, report);
-                }
-                let ipv6_only =
-                    node.bool("ipv6_only") && address.inet().is_some_and(|addr| addr.is_ipv6());
-                let mode = if address.inet().is_none() { mode } else { None };
-                binds.push(Bind {
-                    address,
-                    ipv6_only,
-                    mode,
-                });
-            }
-            Err(fault) => fault.report(value, report),
+/// `names`: where each name stands, and whether it was written.
+fn check_name<'a>(
+    node: &Node,
+    value: &'a Value,
+    names: &mut BTreeMap<&'a str, (Span, bool)>,
+    report: &mut Report,
+) {
+    let written = !value.defaulted;
+    let is_address = node
+        .list("bind")
+        .first()
+        .is_some_and(|bind| bind.text() == value.text());
+    if let Some(Err(fault)) = (!is_address).then(|| syntax::name(value.text())) {
+        fault.report(value, report);
+    }
+    match names.get(value.text()) {
+        // Two derived names are equal only if the addresses are, which is reported as such.
+        Some((_, false)) if !written => {}
+        Some((first, _)) => duplicate(
+            codes::DUPLICATE_LISTENER,
+            "listener",
+            value.text(),
+            &value.span,
+            first,
+            report,
+        ),
+        None => {
+            names.insert(value.text(), (value.span.clone(), written));
         }
     }
-    if node.get("bind").is_some() && node.list("bind").is_empty() {
-        report
-            .error(
-                codes::EMPTY,
-                &node.span_of("bind"),
-                "`listener.bind` is empty",
-            )
-            .help("write an address such as \"127.0.0.1:8080\"");
-    }
-    if let Some(entry) = node.written("mode") {
-        if !binds.is_empty() && binds.iter().all(|bind| bind.address.inet().is_some()) {
-            report
-                .error(
-                    codes::WITHOUT_EFFECT,
-                    &entry.key_span,
-                    "`mode` has no effect: no address of this listener is a Unix socket",
-                )
-                .help("take it out");
-        }
-    }
-    if let Some(entry) = node.written("ipv6_only") {
-        if node.bool("ipv6_only") && !binds.is_empty() && !binds.iter().any(|bind| bind.ipv6_only) {
-            report
-                .error(
-                    codes::WITHOUT_EFFECT,
-                    &entry.key_span,
-                    "`ipv6_only` has no effect: no address of this listener is IPv6",
-                )
-                .help("take it out, or bind \"[::]:PORT\"");
-        }
-    }
-    binds
-}
-
-/// An address to listen on; a name is none, because it may stand for several.
-fn bind_address(text: &str) -> Result<Address, syntax::Fault> {
-    let shorthand = text.strip_prefix(':').or_else(|| text.strip_prefix("*:"));
-    let wrong = |message: String, help: String| syntax::Fault {
-        code: codes::BAD_ADDRESS,
-        message,
-        part: 0..text.len(),
-        help: Some(help),
-    };
-    if let Some(port) = shorthand {
-        let message = format!("{} names no address", quoted(text));
-        return Err(wrong(
-            message,
-            format!("write \"[::]:{port}\" for every address, or \"0.0.0.0:{port}\" for IPv4 only"),
-        ));
-    }
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        let message = format!("{} names no address", quoted(text));
-        return Err(wrong(
-            message,
-            format!(
-                "write \"127.0.0.1:{text}\" for this host only, or \"[::]:{text}\" for every address"
-            ),
-        ));
-    }
-    match syntax::target(text)? {
-        Target::Address(address) => Ok(address),
-        Target::Name { host, port } => {
-            let ip = if host == "localhost" {
-                "127.0.0.1"
-            } else {
-                "0.0.0.0"
-            };
-            Err(wrong(
-                format!(
-                    "a listener needs an IP address, not the name {}",
-                    quoted(&host)
-                ),
-                format!("write \"{ip}:{port}\""),
-            ))
-        }
-    }
-}
-
-fn mode(node: &Node, report: &mut Report) -> Option<u32> {
-    const MAX_MODE: u32 = 0o777;
-    let value = node.text("mode")?;
-    let mode = u32::from_str_radix(value.text(), 8)
-        .ok()
-        .filter(|mode| *mode <= MAX_MODE && !value.text().starts_with('+'));
-    if mode.is_none() {
-        report
-            .error(
-                codes::BAD_MODE,
-                &value.span,
-                format!("{} is not a set of permission bits", quoted(value.text())),
-            )
-            .help("write three octal digits after a zero, such as \"0660\" for owner and group");
-    }
-    mode
 }
 
 // === protocols ===
@@ -470,7 +366,7 @@ fn tcp(node: &Node, clusters: &mut Clusters<'_>, report: &mut Report) -> Protoco
                 .help("take it out, or set `protocol = \"http\"`");
         }
     }
-    if node.entry("cluster").is_none() {
+    if node.entry("cluster").is_none() && !node.misspelt {
         report
             .error(
                 codes::NO_DESTINATION,
@@ -490,6 +386,36 @@ fn tcp(node: &Node, clusters: &mut Clusters<'_>, report: &mut Report) -> Protoco
         cluster,
         max_connections: node.opt_u32("max_connections"),
     })
+}
+
+/// A TCP listener has nothing but the client's address to hash.
+pub(crate) fn check_keys(
+    root: &Node,
+    listeners: &[Built],
+    clusters: &[Cluster],
+    report: &mut Report,
+) {
+    for (built, node) in listeners
+        .iter()
+        .zip(root.list("listener").iter().filter_map(Value::table))
+    {
+        let (Protocol::Tcp(_), Some(value)) = (&built.listener.protocol, node.text("cluster"))
+        else {
+            continue;
+        };
+        let cluster = clusters
+            .iter()
+            .find(|cluster| *cluster.name == *value.text());
+        if cluster.is_some_and(|cluster| cluster.balance.key != HashKey::ClientIp) {
+            report
+                .warning(
+                    codes::NO_EFFECT_YET,
+                    &value.span,
+                    format!("cluster {} hashes a part of HTTP requests, which a TCP listener does not see", quoted(value.text())),
+                )
+                .help("its connections go by the client's address: write `key = \"client_ip\"`, or use another cluster");
+        }
+    }
 }
 
 fn http(
@@ -571,7 +497,10 @@ fn limits(node: &Node, report: &mut Report) -> weir_http::Limits {
         report
             .error(
                 codes::LIMITS_DISAGREE,
-                &node.span_of("target_size"),
+                &node
+                    .written("target_size")
+                    .or_else(|| node.written("head_size"))
+                    .map_or_else(|| node.span.clone(), |entry| entry.value.span.clone()),
                 "`target_size` is not below `head_size`, which includes it",
             )
             .help("raise `head_size` or lower `target_size`");
@@ -665,7 +594,7 @@ fn error_pages(node: &Node, files: &dyn Files, report: &mut Report) -> BTreeMap<
         };
         let content_type = body::content_type(page, report);
         let has_source = page.entry("body").is_some() || page.entry("file").is_some();
-        if !has_source {
+        if !has_source && !page.misspelt {
             report
                 .error(
                     codes::MISSING_KEY,
@@ -679,100 +608,4 @@ fn error_pages(node: &Node, files: &dyn Files, report: &mut Report) -> BTreeMap<
         }
     }
     pages
-}
-
-// === overlaps ===
-
-struct Taken<'a> {
-    address: Address,
-    ipv6_only: bool,
-    value: &'a Value,
-}
-
-/// Reports addresses that cannot be bound beside each other, the one of `[metrics]` included.
-pub(crate) fn check_overlaps(root: &Node, report: &mut Report) {
-    let mut taken: Vec<Taken<'_>> = Vec::new();
-    for node in root.list("listener").iter().filter_map(Value::table) {
-        for value in node.list("bind") {
-            if let Ok(address) = bind_address(value.text()) {
-                add(
-                    &mut taken,
-                    Taken {
-                        address,
-                        ipv6_only: node.bool("ipv6_only"),
-                        value,
-                    },
-                    report,
-                );
-            }
-        }
-    }
-    if let Some(node) = root.table("metrics").filter(|node| node.bool("enabled")) {
-        if let Some((value, Ok(address))) = node
-            .text("bind")
-            .map(|value| (value, bind_address(value.text())))
-        {
-            add(
-                &mut taken,
-                Taken {
-                    address,
-                    ipv6_only: false,
-                    value,
-                },
-                report,
-            );
-        }
-    }
-}
-
-fn add<'a>(taken: &mut Vec<Taken<'a>>, new: Taken<'a>, report: &mut Report) {
-    if let Some(other) = taken.iter().find(|other| overlap(other, &new)) {
-        let (first, second) = (&other.value, &new.value);
-        // The default address of [metrics] has no place of its own in the text: point at what was written.
-        let (at, beside) = if second.defaulted {
-            (first, second)
-        } else {
-            (second, first)
-        };
-        let message = if other.address == new.address {
-            format!("{} is bound twice", quoted(&new.address.to_string()))
-        } else {
-            format!(
-                "{} and {} cannot be bound at the same time",
-                quoted(&new.address.to_string()),
-                quoted(&other.address.to_string())
-            )
-        };
-        let diagnostic = report.error(codes::OVERLAPPING_BIND, &at.span, message);
-        if beside.defaulted {
-            diagnostic
-                .note("the other one is the default of `metrics.bind`")
-                .help("choose another port, or set `bind` in `[metrics]`");
-        } else {
-            diagnostic
-                .note_at("the other one is here", &beside.span)
-                .help("choose another port or address");
-        }
-    }
-    taken.push(new);
-}
-
-fn overlap(a: &Taken<'_>, b: &Taken<'_>) -> bool {
-    match (a.address.inet(), b.address.inet()) {
-        (None, None) => a.address == b.address,
-        (Some(x), Some(y)) => {
-            x.port() == y.port()
-                && x.port() != 0
-                && (covers(x, a.ipv6_only, y.ip()) || covers(y, b.ipv6_only, x.ip()))
-        }
-        _ => false,
-    }
-}
-
-fn covers(bound: SocketAddr, ipv6_only: bool, ip: IpAddr) -> bool {
-    if bound.ip() == ip {
-        return true;
-    }
-    bound.ip().is_unspecified()
-        && (bound.is_ipv4() == ip.is_ipv4() || (bound.is_ipv6() && !ipv6_only))
 }

@@ -5,6 +5,7 @@
 //! *Resolving* reads the settled draft and makes the plan. Both report and go on.
 
 mod balance;
+mod bind;
 mod body;
 mod cluster;
 mod conditions;
@@ -25,7 +26,7 @@ use crate::codes;
 use crate::diagnostic::{Report, Span, quoted};
 use crate::draft::{Draft, Named, Node, Value};
 use crate::nearest::nearest;
-use crate::plan::Plan;
+use crate::plan::{Cluster, Plan};
 use crate::schema::{Default, Kind, Table, key};
 
 pub use body::MAX_PAGE_BYTES;
@@ -112,8 +113,8 @@ pub(crate) fn resolve(draft: &mut Draft, files: &dyn Files, report: &mut Report)
             )
             .help("add `[[listener]]` with `bind = \"127.0.0.1:8080\"` and `cluster = \"NAME\"`");
     }
-    let mut clusters = Clusters::new(root.map("cluster"));
-    let resolved = root
+    let mut clusters = Clusters::new(root);
+    let resolved: Vec<Cluster> = root
         .map("cluster")
         .iter()
         .filter_map(|named| cluster::resolve(named, report))
@@ -123,7 +124,8 @@ pub(crate) fn resolve(draft: &mut Draft, files: &dyn Files, report: &mut Report)
         .and_then(|node| process::metrics(node, report));
     let mut listeners = listener::resolve(root, &mut clusters, files, report);
     route::resolve(root, &mut listeners, &mut clusters, files, report);
-    listener::check_overlaps(root, report);
+    bind::check_overlaps(root, report);
+    listener::check_keys(root, &listeners, &resolved, report);
     clusters.report_unused(report);
     Plan {
         listeners: listeners.into_iter().map(|entry| entry.listener).collect(),
@@ -148,7 +150,7 @@ fn settle(root: &mut Node) {
                     value
                         .table_mut()
                         .into_iter()
-                        .for_each(|node| route::settle(node, at))
+                        .for_each(|node| route::settle(node, at));
                 });
             }
             (crate::draft::Data::Map(map), "cluster") => {
@@ -209,12 +211,35 @@ pub(crate) fn duplicate(
 /// The clusters by name.
 pub(crate) struct Clusters<'a> {
     names: Vec<&'a Named>,
+    /// Something that might name a cluster was not understood.
+    doubtful: bool,
+    /// `cluster` itself was not understood.
+    broken: bool,
     ids: BTreeMap<&'a str, ClusterId>,
     used: Vec<bool>,
 }
 
 impl<'a> Clusters<'a> {
-    fn new(named: &'a [Named]) -> Self {
+    fn new(root: &'a Node) -> Self {
+        let named = root.map("cluster");
+        let valid = |key: &str| root.entry(key).is_none_or(|entry| entry.value.is_valid());
+        let users = || {
+            ["listener", "route"]
+                .into_iter()
+                .flat_map(|key| root.list(key))
+                .filter_map(Value::table)
+        };
+        let unclear = |node: &Node| {
+            node.misspelt
+                || node
+                    .entry("cluster")
+                    .is_some_and(|entry| !entry.value.is_valid())
+        };
+        let doubtful = !valid("listener")
+            || !valid("route")
+            || root.misspelt
+            || root.list("listener").is_empty()
+            || users().any(unclear);
         let ids = named
             .iter()
             .zip(0..)
@@ -222,6 +247,8 @@ impl<'a> Clusters<'a> {
             .collect();
         Self {
             names: named.iter().collect(),
+            doubtful,
+            broken: !valid("cluster"),
             ids,
             used: vec![false; named.len()],
         }
@@ -235,6 +262,10 @@ impl<'a> Clusters<'a> {
                 *used = true;
             }
             return *id;
+        }
+        self.doubtful = true;
+        if self.broken {
+            return ClusterId(0);
         }
         let help = match nearest(name, self.ids.keys().copied()) {
             Some(near) => format!("did you mean \"{near}\"?"),
@@ -263,6 +294,9 @@ impl<'a> Clusters<'a> {
     }
 
     fn report_unused(&self, report: &mut Report) {
+        if self.doubtful {
+            return;
+        }
         for (named, used) in self.names.iter().zip(&self.used) {
             if !used {
                 report

@@ -141,7 +141,7 @@ static REDIRECT: Table = Table {
     keys: &[
         key(
             "status",
-            Kind::Int { min: 300, max: 399 },
+            Kind::Int { min: 301, max: 308 },
             Default::Value("308"),
             "301, 302, 303, 307 or 308. 307 and 308 keep the method.",
         ),
@@ -236,6 +236,11 @@ pub(crate) fn resolve(
             sound,
         });
     }
+    let somewhere: Vec<usize> = placed
+        .iter()
+        .flat_map(|placed| placed.homes.iter().copied())
+        .collect();
+    placed.retain(|placed: &Placed| placed.sound);
     placed.sort_by_key(|placed| order::rank(&placed.rule));
     check_reachable(&placed, report);
     for placed in &placed {
@@ -249,7 +254,7 @@ pub(crate) fn resolve(
             http.routes.push(placed.rule.clone());
         }
     }
-    for built in listeners {
+    for (at, built) in listeners.iter_mut().enumerate() {
         let Protocol::Http(http) = &mut built.listener.protocol else {
             continue;
         };
@@ -258,7 +263,7 @@ pub(crate) fn resolve(
             check_default(&http.routes, &built.span, report);
         }
         http.routes.sort_by_key(order::rank);
-        if http.routes.is_empty() {
+        if http.routes.is_empty() && !somewhere.contains(&at) && !built.misspelt {
             report
                 .error(
                     codes::NO_DESTINATION,
@@ -434,6 +439,7 @@ fn action(
         .filter_map(|key| node.entry(key))
         .collect();
     match there[..] {
+        [] if node.misspelt => {}
         [] => {
             report
                 .error(
@@ -504,13 +510,14 @@ fn rewrite(
             .help("keep one of them");
         return None;
     }
-    let value = node.text(whole).or_else(|| node.text(prefix))?;
-    if let Err(fault) = syntax::path(value.text(), false) {
-        fault.report(value, report);
-    }
-    if node.text(whole).is_some() {
+    if let Some(value) = node.text(whole) {
+        if let Err(fault) = syntax::path(value.text(), false) {
+            fault.report(value, report);
+        }
         return Some(Rewrite::Path(Arc::from(value.text())));
     }
+    let value = node.text(prefix)?;
+    conditions::check_prefix(value, false, report);
     if !matches!(path, PathMatch::Prefix(_)) {
         report
             .error(
@@ -540,8 +547,8 @@ fn redirect(node: &Node, route: &Node, path: &PathMatch, report: &mut Report) ->
         .iter()
         .any(|key| node.entry(key).is_some());
     let same_path = match (&new_path, path) {
-        (Some(Rewrite::Path(new)), PathMatch::Exact(old)) => new == old,
-        (Some(Rewrite::Prefix(new)), PathMatch::Prefix(old)) => new == old,
+        (Some(Rewrite::Path(new)), PathMatch::Exact(old))
+        | (Some(Rewrite::Prefix(new)), PathMatch::Prefix(old)) => new == old,
         (None, _) => node.entry("path").is_none() && node.entry("prefix").is_none(),
         _ => false,
     };
@@ -571,6 +578,19 @@ fn redirect(node: &Node, route: &Node, path: &PathMatch, report: &mut Report) ->
 
 fn check_redirect_host(value: &Value, report: &mut Report) {
     let text = value.text();
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let host = rest.split('/').next().unwrap_or("");
+        report
+            .error(
+                codes::BAD_HOST,
+                &value.part(0..scheme.len() + 3),
+                "a host has no scheme",
+            )
+            .help(format!(
+                "write `host = \"{host}\"` and `scheme = \"https\"` apart"
+            ));
+        return;
+    }
     let (name, port) = text
         .rsplit_once(':')
         .filter(|_| !text.ends_with(']'))
@@ -626,8 +646,8 @@ fn respond(node: &Node, files: &dyn Files, report: &mut Report) -> Respond {
 
 /// Compares each route with those tried before it: all of them, because a bound on routes makes that cheap.
 fn check_reachable(placed: &[Placed], report: &mut Report) {
-    for (at, later) in placed.iter().enumerate().filter(|(_, placed)| placed.sound) {
-        let earlier = placed.iter().take(at).filter(|earlier| earlier.sound);
+    for (at, later) in placed.iter().enumerate() {
+        let earlier = placed.iter().take(at);
         for earlier in earlier {
             let everywhere = !later.homes.is_empty()
                 && later.homes.iter().all(|home| earlier.homes.contains(home));
