@@ -117,6 +117,8 @@ reasons! {
     ClientGone = "client_gone", 499;
     /// The client did not read the response for longer than the idle time-out.
     ClientStalled = "client_stalled", 499;
+    /// Nothing moved in a tunnel for its idle time-out.
+    TunnelIdle = "tunnel_idle", 504;
     /// Weir is stopping and its deadline passed.
     Shutdown = "shutdown", 503;
     /// An unexpected state inside Weir; please report it.

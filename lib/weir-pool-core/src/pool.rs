@@ -212,6 +212,16 @@ impl<C: Copy + Eq> Pool<C> {
         acquired
     }
 
+    /// Takes a place for a new connection although idle ones may be there (they are suspected to be
+    /// stale). As after [`Acquire::Connect`]: busy when connected. `None` without a place in the quota.
+    #[must_use]
+    pub fn acquire_new(&mut self, now: Instant, quota: &impl Quota) -> Option<SlotId> {
+        let slot = self.start_connect(false, quota);
+        self.peak.record(self.in_use(), now);
+        self.check_invariants();
+        slot
+    }
+
     /// Takes a place for a connection opened ahead of demand; it becomes idle when connected.
     #[must_use]
     pub fn warm(&mut self, quota: &impl Quota) -> Option<SlotId> {

@@ -64,7 +64,6 @@ pub struct Worker<M> {
     mailbox: Mailbox<M>,
     waker: Arc<Bell>,
     scratch: Box<[u8]>,
-    events: Vec<epoll::Event>,
     work: Vec<ConnId>,
     inbox: Vec<M>,
     due: Vec<u32>,
@@ -132,7 +131,6 @@ impl<M: Send + 'static> Worker<M> {
             ),
             waker,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
-            events: Vec::with_capacity(EVENTS),
             work: Vec::new(),
             inbox: Vec::new(),
             due: Vec::new(),
@@ -171,6 +169,8 @@ impl<M: Send + 'static> Worker<M> {
         &mut self,
         protocol: &mut P,
     ) -> std::io::Result<()> {
+        // Not in the struct: the kernel's event type holds a raw pointer, and a worker moves to its thread.
+        let mut events = Vec::with_capacity(EVENTS);
         self.tick();
         self.io.stopping = false;
         if !std::mem::replace(&mut self.started, true) {
@@ -178,28 +178,27 @@ impl<M: Send + 'static> Worker<M> {
         }
         while !self.io.stopping {
             let timeout = self.timeout();
-            self.events.clear();
+            events.clear();
             match epoll::wait(
                 &self.io.epoll,
-                spare_capacity(&mut self.events),
+                spare_capacity(&mut events),
                 timeout.as_ref(),
             ) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
             self.tick();
-            self.turn(protocol);
+            self.turn(protocol, &events);
         }
         Ok(())
     }
 
     /// Handles one batch of events and everything that follows from it.
-    fn turn<P: Protocol<EpollIo, Message = M>>(&mut self, protocol: &mut P) {
+    fn turn<P: Protocol<EpollIo, Message = M>>(&mut self, protocol: &mut P, events: &[epoll::Event]) {
         let Self {
             io,
             mailbox,
             scratch,
-            events,
             work,
             inbox,
             due,
@@ -210,7 +209,7 @@ impl<M: Send + 'static> Worker<M> {
             protocol,
             scratch,
         };
-        for event in events.iter() {
+        for event in events {
             let data = event.data.u64();
             let (index, high) = (data as u32, (data >> 32) as u32);
             match index {

@@ -1,0 +1,338 @@
+//! One worker: the protocol that the engine drives. It dispatches events to the step of the exchange that
+//! waits for them; what a step does is in `exchange/`.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_cluster::Waiter;
+use weir_core::hash::Rng;
+use weir_core::{ClusterId, EndpointId, Instant};
+use weir_net::{Close, ConnId, Detached, Io, IoFault, ListenerId, Protocol, PumpEnd};
+use weir_pool_core::ConnMeta;
+use weir_telemetry::{AccessLogWriter, WorkerStats};
+
+use crate::buffers::Buffers;
+use crate::conns::{Conns, Role};
+use crate::exchange::{Exchange, ExchangeId};
+use crate::log::LogFields;
+use crate::runtime::{ListenerKind, Shared};
+use crate::slab::Slab;
+use crate::tcp::Session;
+use crate::view::{Endpoints, LocalEndpoint, View};
+
+/// How often a worker trims pools and buffers and looks after what has no deadline of its own.
+pub(crate) const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How long a connection that Weir closes is read on, so that the client gets the last response.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+
+const TIMER_HOUSEKEEPING: u32 = 0;
+
+/// What other threads tell a worker.
+#[derive(Debug)]
+pub enum Message {
+    /// The published snapshot has changed.
+    Refresh,
+    /// A place at an endpoint was handed to one of this worker's exchanges.
+    Granted {
+        /// Whose place it is.
+        cluster: ClusterId,
+        /// Whose place it is.
+        endpoint: EndpointId,
+        /// Who waited.
+        waiter: Waiter,
+    },
+    /// Another worker needs a connection to an endpoint whose connection maximum is reached.
+    Yield {
+        /// To which endpoint.
+        cluster: ClusterId,
+        /// To which endpoint.
+        endpoint: EndpointId,
+        /// The worker that asks.
+        worker: usize,
+    },
+    /// Here is one.
+    Adopt {
+        /// To which endpoint.
+        cluster: ClusterId,
+        /// To which endpoint.
+        endpoint: EndpointId,
+        /// The connection.
+        conn: Detached,
+        /// Its age and uses.
+        meta: ConnMeta,
+    },
+    /// A connection was closed that another worker had been asked for: the maximum has room.
+    Room {
+        /// At which endpoint.
+        cluster: ClusterId,
+        /// At which endpoint.
+        endpoint: EndpointId,
+    },
+    /// A graceful stop begins.
+    Drain,
+    /// End the loop.
+    Stop,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Worker {
+    pub(crate) id: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) view: Rc<View>,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) conns: Conns,
+    pub(crate) exchanges: Slab<Exchange>,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) buffers: Buffers,
+    /// Heads and small bodies on their way out.
+    pub(crate) scratch: Vec<u8>,
+    /// Paths that were not in normal form.
+    pub(crate) path_scratch: Vec<u8>,
+    /// Clients that go on with what they sent ahead.
+    pub(crate) ready: Vec<ConnId>,
+    pub(crate) rng: Rng,
+    pub(crate) serial: u32,
+    pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) access_log: Option<AccessLogWriter>,
+    pub(crate) draining: bool,
+    /// HTTP clients connected.
+    pub(crate) open_clients: usize,
+    /// Buffers of the access log's fields, reused.
+    pub(crate) log_fields: Vec<Box<LogFields>>,
+}
+
+impl Worker {
+    /// Worker number `id`. `seed` decides its random choices.
+    pub fn new(id: usize, shared: Arc<Shared>, seed: u64, access_log: Option<AccessLogWriter>) -> Self {
+        let mut endpoints = Endpoints::new();
+        let generation = shared.generation();
+        let (view, _) = endpoints.adopt(shared.snapshot(), generation);
+        let stats = Arc::clone(&shared.stats[id]);
+        Self {
+            id,
+            view: Rc::new(view),
+            endpoints,
+            conns: Conns::default(),
+            exchanges: Slab::new(),
+            sessions: Slab::new(),
+            buffers: Buffers::default(),
+            scratch: Vec::with_capacity(16 * 1024),
+            path_scratch: Vec::new(),
+            ready: Vec::new(),
+            rng: Rng::new(seed ^ (id as u64).wrapping_mul(0xA076_1D64_78BD_642F)),
+            serial: 0,
+            stats,
+            access_log,
+            draining: false,
+            open_clients: 0,
+            log_fields: Vec::new(),
+            shared,
+        }
+    }
+
+    /// Takes up a newly published snapshot, if there is one.
+    fn refresh<I: Io>(&mut self, io: &mut I) {
+        let generation = self.shared.generation();
+        if generation == self.view.generation {
+            return;
+        }
+        let (view, gone) = self.endpoints.adopt(self.shared.snapshot(), generation);
+        self.view = Rc::new(view);
+        for local in gone {
+            self.empty_pool(io, local);
+            self.endpoints.reap(local);
+        }
+        let unhealthy: Vec<LocalEndpoint> =
+            self.endpoints.iter_mut().filter(|(_, e)| e.state.is_down() && e.pool.stats().idle > 0).map(|(l, _)| l).collect();
+        for local in unhealthy {
+            self.empty_pool(io, local);
+        }
+        self.warm_pools(io);
+    }
+
+    fn housekeep<I: Io>(&mut self, io: &mut I) {
+        let now = io.now();
+        self.sweep_pools(io, now);
+        self.warm_pools(io);
+        self.buffers.housekeep();
+        self.exchanges.shrink();
+        self.scratch.shrink_to(16 * 1024);
+        if let Some(log) = &mut self.access_log {
+            log.flush();
+        }
+        self.finish_drain(io);
+        io.set_timer(TIMER_HOUSEKEEPING, Some(now + HOUSEKEEPING));
+    }
+
+    /// A graceful stop: nobody new, idle clients go, requests in flight finish.
+    fn drain<I: Io>(&mut self, io: &mut I) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        for index in 0..self.view.snapshot.config.listeners.len() {
+            io.stop_listening(ListenerId(index as u32));
+        }
+        let idle: Vec<ConnId> = self
+            .conns
+            .clients()
+            .filter(|(_, client)| client.exchange.is_none() && client.stash.is_empty() && client.requests > 0)
+            .map(|(id, _)| id)
+            .collect();
+        for id in idle {
+            self.close_client(io, id, Close::Linger(LINGER));
+        }
+        self.finish_drain(io);
+    }
+
+    /// Stops the loop when a drain has nothing left to wait for.
+    pub(crate) fn finish_drain<I: Io>(&mut self, io: &mut I) {
+        if self.draining && self.open_clients == 0 && self.sessions.len() == 0 {
+            if let Some(log) = &mut self.access_log {
+                log.flush();
+            }
+            io.stop();
+        }
+    }
+
+    pub(crate) fn exchange(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
+        self.exchanges.get_mut(id.0)
+    }
+
+    /// The worker's clock now, for phase stamps.
+    pub(crate) fn stamp<I: Io>(&self, io: &I) -> Instant {
+        io.clock()
+    }
+}
+
+impl<I: Io> Protocol<I> for Worker {
+    type Message = Message;
+
+    fn on_start(&mut self, io: &mut I) {
+        let now = io.now();
+        io.set_timer(TIMER_HOUSEKEEPING, Some(now + HOUSEKEEPING));
+        self.warm_pools(io);
+    }
+
+    fn on_accepted(&mut self, io: &mut I, conn: ConnId, listener: ListenerId, peer: Option<SocketAddr>) {
+        self.stats.accepted.inc();
+        let Some(config) = self.view.snapshot.config.listeners.get(listener.0 as usize) else {
+            io.close(conn, Close::Reset);
+            return;
+        };
+        let is_http = matches!(config.kind, ListenerKind::Http(_));
+        if !config.connections.try_take() {
+            self.stats.rejected.inc();
+            self.refuse(io, conn, is_http);
+            return;
+        }
+        self.stats.open.inc();
+        if is_http {
+            self.accept_client(io, conn, listener.0, peer);
+        } else {
+            self.accept_session(io, conn, listener.0, peer);
+        }
+    }
+
+    fn on_connected(&mut self, io: &mut I, conn: ConnId, result: Result<(), IoFault>) {
+        match self.conns.role(conn) {
+            Some(Role::Upstream(_)) => self.upstream_connected(io, conn, result),
+            Some(&mut Role::Tcp { session, .. }) => self.session_connected(io, session, conn, result),
+            _ => {}
+        }
+        self.go_on(io);
+    }
+
+    fn on_data(&mut self, io: &mut I, conn: ConnId, data: &[u8]) {
+        match self.conns.role(conn) {
+            Some(Role::Client(_)) => self.client_data(io, conn, data),
+            Some(Role::Upstream(_)) => self.upstream_data(io, conn, data),
+            // Both sides of a session are pumped; data can only come between two pumps.
+            Some(&mut Role::Tcp { session, client_side }) => self.session_data(io, session, client_side, data),
+            _ => {}
+        }
+        self.go_on(io);
+    }
+
+    fn on_eof(&mut self, io: &mut I, conn: ConnId) {
+        match self.conns.role(conn) {
+            Some(Role::Client(_)) => self.client_eof(io, conn),
+            Some(Role::Upstream(_)) => self.upstream_eof(io, conn),
+            Some(&mut Role::Tcp { session, client_side }) => self.session_eof(io, session, client_side),
+            _ => {}
+        }
+        self.go_on(io);
+    }
+
+    fn on_drained(&mut self, io: &mut I, conn: ConnId) {
+        match self.conns.role(conn) {
+            Some(Role::Client(_)) => self.client_drained(io, conn),
+            Some(Role::Upstream(_)) => self.upstream_drained(io, conn),
+            _ => {}
+        }
+        self.go_on(io);
+    }
+
+    fn on_pumped(&mut self, io: &mut I, from: ConnId, moved: u64, end: PumpEnd) {
+        match self.conns.role(from) {
+            Some(Role::Client(_)) => self.client_pumped(io, from, moved, end),
+            Some(Role::Upstream(_)) => self.upstream_pumped(io, from, moved, end),
+            Some(&mut Role::Tcp { session, client_side }) => self.session_pumped(io, session, client_side, moved, end),
+            _ => {}
+        }
+        self.go_on(io);
+    }
+
+    fn on_reset(&mut self, io: &mut I, conn: ConnId, fault: IoFault) {
+        match self.conns.role(conn) {
+            Some(Role::Client(_)) => self.client_reset(io, conn),
+            Some(Role::Upstream(_)) => self.upstream_reset(io, conn, fault),
+            Some(&mut Role::Tcp { session, client_side }) => self.session_reset(io, session, client_side),
+            _ => {}
+        }
+        self.go_on(io);
+    }
+
+    fn on_deadline(&mut self, io: &mut I, conn: ConnId) {
+        match self.conns.role(conn) {
+            Some(Role::Client(_)) => self.client_deadline(io, conn),
+            Some(&mut Role::Tcp { session, .. }) => self.session_deadline(io, session),
+            _ => {}
+        }
+        self.go_on(io);
+    }
+
+    fn on_timer(&mut self, io: &mut I, key: u32) {
+        if key == TIMER_HOUSEKEEPING {
+            self.housekeep(io);
+        }
+    }
+
+    fn on_message(&mut self, io: &mut I, message: Message) {
+        match message {
+            Message::Refresh => self.refresh(io),
+            Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, endpoint, waiter),
+            Message::Yield { cluster, endpoint, worker } => self.yield_connection(io, cluster, endpoint, worker),
+            Message::Adopt { cluster, endpoint, conn, meta } => self.adopt_connection(io, cluster, endpoint, conn, meta),
+            Message::Room { cluster, endpoint } => self.room_for_connection(io, cluster, endpoint),
+            Message::Drain => self.drain(io),
+            Message::Stop => {
+                if let Some(log) = &mut self.access_log {
+                    log.flush();
+                }
+                io.stop();
+            }
+        }
+        self.go_on(io);
+    }
+
+    fn on_batch(&mut self, io: &mut I) {
+        self.refresh(io);
+        if let Some(log) = &mut self.access_log {
+            log.flush();
+        }
+    }
+}
