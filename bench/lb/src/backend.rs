@@ -30,7 +30,33 @@ struct Conn {
     sent: usize,
     /// The client wants the connection closed after the response.
     closing: bool,
+    /// The current response is the one that says so, and the last.
+    last: bool,
     writable_wanted: bool,
+}
+
+/// The two responses: they differ in `Connection: close`, without which a client would take the end of the
+/// connection for a fault.
+struct Responses {
+    keeping: Vec<u8>,
+    closing: Vec<u8>,
+}
+
+impl Responses {
+    fn new(body_bytes: usize) -> Self {
+        let with = |field: &str| {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{field}Content-Length: {body_bytes}\r\n\r\n"
+            );
+            let mut bytes = head.into_bytes();
+            bytes.resize(bytes.len() + body_bytes, b'x');
+            bytes
+        };
+        Self {
+            keeping: with(""),
+            closing: with("Connection: close\r\n"),
+        }
+    }
 }
 
 /// Serves until the process is ended.
@@ -49,11 +75,7 @@ pub fn serve(port: u16, control: u16, body_bytes: usize) -> Outcome {
         let data = EventData::new_u64(socket.as_raw_fd() as u64);
         epoll::add(&queue, socket, data, EventFlags::IN).map_err(|e| io("epoll")(e.into()))?;
     }
-    let mut response = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {body_bytes}\r\n\r\n"
-    )
-    .into_bytes();
-    response.resize(response.len() + body_bytes, b'x');
+    let responses = Responses::new(body_bytes);
     let mut conns: Vec<Option<Conn>> = Vec::new();
     let mut scratch = vec![0; READ_BYTES];
     let mut events = Vec::with_capacity(BATCH);
@@ -74,7 +96,7 @@ pub fn serve(port: u16, control: u16, body_bytes: usize) -> Outcome {
                 }
             } else if let Some(slot) = conns.get_mut(fd) {
                 let keep = slot.as_mut().is_some_and(|conn| {
-                    step(conn, &queue, fd, &response, &mut scratch, &mut requests)
+                    step(conn, &queue, fd, &responses, &mut scratch, &mut requests)
                 });
                 if !keep {
                     *slot = None;
@@ -121,6 +143,7 @@ fn accept(listener: &TcpListener, queue: impl std::os::fd::AsFd, conns: &mut Vec
             owed: 0,
             sent: 0,
             closing: false,
+            last: false,
             writable_wanted: false,
         });
     }
@@ -131,7 +154,7 @@ fn step(
     conn: &mut Conn,
     queue: impl std::os::fd::AsFd,
     fd: usize,
-    response: &[u8],
+    responses: &Responses,
     scratch: &mut [u8],
     requests: &mut u64,
 ) -> bool {
@@ -150,13 +173,21 @@ fn step(
         Err(_) => return false,
     }
     while conn.owed > 0 {
+        if conn.sent == 0 {
+            conn.last = conn.closing;
+        }
+        let response = if conn.last {
+            &responses.closing
+        } else {
+            &responses.keeping
+        };
         match conn.stream.write(&response[conn.sent..]) {
             Ok(n) => {
                 conn.sent += n;
                 if conn.sent == response.len() {
                     conn.sent = 0;
                     conn.owed -= 1;
-                    if conn.closing {
+                    if conn.last {
                         return false;
                     }
                 }

@@ -91,7 +91,11 @@ fn long_bodies_arrive_whole_and_a_wish_to_close_is_honoured() {
     client
         .send_raw("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         .unwrap();
-    assert_eq!(client.read_response().unwrap().body.len(), 1 << 20);
+    let last = client.read_response().unwrap();
+    assert_eq!(
+        (last.body.len(), last.field("connection")),
+        (1 << 20, Some("close"))
+    );
     assert_eq!(client.read_to_end().unwrap(), b"");
     assert_eq!(backend.requests(), 4);
 }
