@@ -29,43 +29,23 @@ struct Graph {
 pub(crate) fn run() -> Outcome {
     let text = tree::text(TABLE_FILE)?.ok_or(format!("{TABLE_FILE} is not UTF-8"))?;
     let allowed = parse_table(&text)?;
-    let metadata = Call::new(
-        "cargo",
-        &["metadata", "--format-version=1", "--no-deps"],
-        120,
-    )
-    .output()?;
+    let metadata = Call::new("cargo", &["metadata", "--format-version=1", "--no-deps"], 120).output()?;
     let graph = parse_metadata(&metadata)?;
     let problems = compare(&allowed, &graph);
     if problems.is_empty() {
         let edges: usize = graph.normal.values().map(BTreeSet::len).sum();
-        println!(
-            "arrows: {} crates, {edges} edges, all allowed by {TABLE_FILE}",
-            graph.normal.len()
-        );
+        println!("arrows: {} crates, {edges} edges, all allowed by {TABLE_FILE}", graph.normal.len());
         return Ok(());
     }
-    Err(format!(
-        "{} problem(s)\n  {}",
-        problems.len(),
-        problems.join("\n  ")
-    ))
+    Err(format!("{} problem(s)\n  {}", problems.len(), problems.join("\n  ")))
 }
 
 /// Rows `| `crate` | `a`, `b` |` between the marks; `–` stands for nothing.
 fn parse_table(text: &str) -> Result<Edges, String> {
-    let (_, rest) = text
-        .split_once(BEGIN)
-        .ok_or(format!("{TABLE_FILE} has no line {BEGIN}"))?;
-    let (table, _) = rest
-        .split_once(END)
-        .ok_or(format!("{TABLE_FILE} has no line {END}"))?;
+    let (_, rest) = text.split_once(BEGIN).ok_or(format!("{TABLE_FILE} has no line {BEGIN}"))?;
+    let (table, _) = rest.split_once(END).ok_or(format!("{TABLE_FILE} has no line {END}"))?;
     let mut edges = Edges::new();
-    for line in table
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("| `"))
-    {
+    for line in table.lines().map(str::trim).filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [name, targets, ..] = cells.as_slice() else {
             return Err(format!("{TABLE_FILE}: a row without two cells: {line}"));
@@ -73,52 +53,29 @@ fn parse_table(text: &str) -> Result<Edges, String> {
         let name = name.trim_matches('`').to_owned();
         let targets = match *targets {
             "–" => BTreeSet::new(),
-            list => list
-                .split(',')
-                .map(|target| target.trim().trim_matches('`').to_owned())
-                .collect(),
+            list => list.split(',').map(|target| target.trim().trim_matches('`').to_owned()).collect(),
         };
         if edges.insert(name.clone(), targets).is_some() {
             return Err(format!("{TABLE_FILE}: two rows for {name}"));
         }
     }
-    if edges.is_empty() {
-        Err(format!("{TABLE_FILE}: the table of arrows is empty"))
-    } else {
-        Ok(edges)
-    }
+    if edges.is_empty() { Err(format!("{TABLE_FILE}: the table of arrows is empty")) } else { Ok(edges) }
 }
 
 fn parse_metadata(json: &str) -> Result<Graph, String> {
-    let value: serde_json::Value =
-        serde_json::from_str(json).map_err(|e| format!("cargo metadata: {e}"))?;
-    let packages = value["packages"]
-        .as_array()
-        .ok_or("cargo metadata has no packages")?;
-    let names: BTreeSet<&str> = packages
-        .iter()
-        .filter_map(|package| package["name"].as_str())
-        .collect();
+    let value: serde_json::Value = serde_json::from_str(json).map_err(|e| format!("cargo metadata: {e}"))?;
+    let packages = value["packages"].as_array().ok_or("cargo metadata has no packages")?;
+    let names: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
     let mut graph = Graph::default();
     for package in packages {
         let name = package["name"].as_str().ok_or("a package without a name")?;
         graph.normal.entry(name.to_owned()).or_default();
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
-            let Some(target) = dependency["name"]
-                .as_str()
-                .filter(|target| names.contains(target))
-            else {
+            let Some(target) = dependency["name"].as_str().filter(|target| names.contains(target)) else {
                 continue;
             };
-            let edges = if dependency["kind"] == "dev" {
-                &mut graph.dev
-            } else {
-                &mut graph.normal
-            };
-            edges
-                .entry(name.to_owned())
-                .or_default()
-                .insert(target.to_owned());
+            let edges = if dependency["kind"] == "dev" { &mut graph.dev } else { &mut graph.normal };
+            edges.entry(name.to_owned()).or_default().insert(target.to_owned());
         }
     }
     Ok(graph)
@@ -137,21 +94,15 @@ fn compare(allowed: &Edges, graph: &Graph) -> Vec<String> {
     }
     for (from, targets) in allowed {
         if !graph.normal.contains_key(from) {
-            problems.push(format!(
-                "{TABLE_FILE} has a row for {from}, which is no crate of the workspace"
-            ));
+            problems.push(format!("{TABLE_FILE} has a row for {from}, which is no crate of the workspace"));
         }
         for to in targets.iter().filter(|to| !graph.normal.contains_key(*to)) {
-            problems.push(format!(
-                "{TABLE_FILE} lets {from} depend on {to}, which is no crate of the workspace"
-            ));
+            problems.push(format!("{TABLE_FILE} lets {from} depend on {to}, which is no crate of the workspace"));
         }
     }
     for (from, targets) in &graph.dev {
         for to in targets.iter().filter(|to| reaches(&graph.normal, to, from)) {
-            problems.push(format!(
-                "the tests of {from} use {to}, which depends on {from}: move them up"
-            ));
+            problems.push(format!("the tests of {from} use {to}, which depends on {from}: move them up"));
         }
     }
     problems
@@ -183,18 +134,13 @@ mod tests {
     }
 
     fn package(name: &str, dependencies: &[(&str, Option<&str>)]) -> serde_json::Value {
-        let dependencies: Vec<_> = dependencies
-            .iter()
-            .map(|(name, kind)| serde_json::json!({"name": name, "kind": kind}))
-            .collect();
+        let dependencies: Vec<_> =
+            dependencies.iter().map(|(name, kind)| serde_json::json!({"name": name, "kind": kind})).collect();
         serde_json::json!({"name": name, "dependencies": dependencies})
     }
 
     fn problems(packages: &[serde_json::Value]) -> Vec<String> {
-        compare(
-            &parse_table(TABLE).unwrap(),
-            &graph(&serde_json::json!({"packages": packages}).to_string()),
-        )
+        compare(&parse_table(TABLE).unwrap(), &graph(&serde_json::json!({"packages": packages}).to_string()))
     }
 
     #[test]
@@ -206,11 +152,7 @@ mod tests {
 
     #[test]
     fn a_new_edge_a_missing_row_and_a_dead_row_fail() {
-        let found = problems(&[
-            package("a", &[("b", None)]),
-            package("b", &[]),
-            package("d", &[]),
-        ]);
+        let found = problems(&[package("a", &[("b", None)]), package("b", &[]), package("d", &[])]);
         assert_eq!(
             found,
             [
@@ -224,14 +166,7 @@ mod tests {
     #[test]
     fn a_test_dependency_must_not_point_upward() {
         let a = package("a", &[("c", Some("dev"))]);
-        let found = problems(&[
-            a,
-            package("b", &[("a", None)]),
-            package("c", &[("b", None)]),
-        ]);
-        assert_eq!(
-            found,
-            ["the tests of a use c, which depends on a: move them up"]
-        );
+        let found = problems(&[a, package("b", &[("a", None)]), package("c", &[("b", None)])]);
+        assert_eq!(found, ["the tests of a use c, which depends on a: move them up"]);
     }
 }

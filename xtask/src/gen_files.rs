@@ -24,11 +24,7 @@ const GENERATED: &[Generated] = &[
         package: "weir-config",
         test: "generated",
     },
-    Generated {
-        files: "docs/reference/metrics.md",
-        package: "weir-telemetry",
-        test: "reference",
-    },
+    Generated { files: "docs/reference/metrics.md", package: "weir-telemetry", test: "reference" },
 ];
 
 /// Writes all, or with `--check` compares all.
@@ -36,28 +32,14 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     let check = args.iter().any(|arg| arg == "--check");
     let filters: Vec<String> = GENERATED
         .iter()
-        .map(
-            |Generated {
-                 files,
-                 package,
-                 test,
-             }| {
-                println!("{} {files}", if check { "comparing" } else { "writing" });
-                format!("(package(={package}) & binary(={test}))")
-            },
-        )
+        .map(|Generated { files, package, test }| {
+            println!("{} {files}", if check { "comparing" } else { "writing" });
+            format!("(package(={package}) & binary(={test}))")
+        })
         .collect();
     // nextest refuses a filter that names a package or program that does not exist: a row cannot go stale.
-    let call = Call::new(
-        "cargo",
-        &["nextest", "run", "--workspace", "-E", &filters.join(" | ")],
-        LIMIT_SECS,
-    );
+    let call = Call::new("cargo", &["nextest", "run", "--workspace", "-E", &filters.join(" | ")], LIMIT_SECS);
     let call = if check { call } else { call.env("UPDATE", "1") };
-    let advice = if check {
-        "; run `cargo xtask gen` and commit what it writes"
-    } else {
-        ""
-    };
+    let advice = if check { "; run `cargo xtask gen` and commit what it writes" } else { "" };
     call.run().map_err(|e| format!("{e}{advice}"))
 }

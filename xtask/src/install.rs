@@ -26,18 +26,12 @@ const CARGO_SECS: u32 = 1_500;
 
 /// Installs what is missing.
 pub(crate) fn for_tests() -> Outcome {
-    let missing: Vec<&str> = DEBIAN
-        .iter()
-        .filter(|(program, _)| !is_installed(program))
-        .map(|(_, package)| *package)
-        .collect();
+    let missing: Vec<&str> =
+        DEBIAN.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
         apt(&missing)?;
-        let still: Vec<&str> = DEBIAN
-            .iter()
-            .map(|(program, _)| *program)
-            .filter(|program| !is_installed(program))
-            .collect();
+        let still: Vec<&str> =
+            DEBIAN.iter().map(|(program, _)| *program).filter(|program| !is_installed(program)).collect();
         if !still.is_empty() {
             return Err(format!(
                 "installed {}, but these programs are still missing: {}",
@@ -49,18 +43,8 @@ pub(crate) fn for_tests() -> Outcome {
     for (program, version) in CARGO {
         if !is_installed(program) {
             println!("installing {program} {version}");
-            Call::new(
-                "cargo",
-                &[
-                    "install",
-                    "--locked",
-                    program,
-                    "--version",
-                    &format!("^{version}"),
-                ],
-                CARGO_SECS,
-            )
-            .run()?;
+            Call::new("cargo", &["install", "--locked", program, "--version", &format!("^{version}")], CARGO_SECS)
+                .run()?;
         }
     }
     Ok(())
@@ -78,14 +62,8 @@ fn apt(packages: &[&str]) -> Outcome {
     }
     let apt_get = |args: &[&str]| {
         // RUNLEVEL=1 keeps the packages from starting their servers where no systemd decides about it.
-        let mut all = vec![
-            "DEBIAN_FRONTEND=noninteractive",
-            "RUNLEVEL=1",
-            "apt-get",
-            "-qq",
-            "-o",
-            "DPkg::Lock::Timeout=300",
-        ];
+        let mut all =
+            vec!["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"];
         all.extend_from_slice(args);
         if is_root {
             Call::new("env", &all, APT_SECS).run()

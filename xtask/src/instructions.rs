@@ -11,16 +11,6 @@ const LIMIT_SECS: u32 = 2_400;
 
 /// Builds what is measured and leaves the count and the gate to `bench-lb --modes callgrind`.
 pub(crate) fn run() -> Outcome {
-    Call::new(
-        "cargo",
-        &["build", "--release", "-p", "weir", "-p", "bench-lb"],
-        LIMIT_SECS,
-    )
-    .run()?;
-    Call::new(
-        "target/release/bench-lb",
-        &["--quick", "--modes", "callgrind", "--peers", "weir"],
-        LIMIT_SECS,
-    )
-    .run()
+    Call::new("cargo", &["build", "--release", "-p", "weir", "-p", "bench-lb"], LIMIT_SECS).run()?;
+    Call::new("target/release/bench-lb", &["--quick", "--modes", "callgrind", "--peers", "weir"], LIMIT_SECS).run()
 }

@@ -3,15 +3,8 @@
 //! Plain Rust instead of shell scripts, so that the same command does the same thing on every machine.
 //! One file per command; the table [`COMMANDS`] is the whole interface.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line program"
-)]
-#![allow(
-    clippy::case_sensitive_file_extension_comparisons,
-    reason = "the names of this project are lower case"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+#![allow(clippy::case_sensitive_file_extension_comparisons, reason = "the names of this project are lower case")]
 
 mod arrows;
 mod gen_files;
@@ -82,10 +75,7 @@ fn main() -> ExitCode {
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         return usage(&format!("there is no command {name:?}"));
     };
-    if let Some(unknown) = rest
-        .iter()
-        .find(|arg| !command.usage.contains(&format!("[{arg}]")))
-    {
+    if let Some(unknown) = rest.iter().find(|arg| !command.usage.contains(&format!("[{arg}]"))) {
         return usage(&format!("`{name}` does not know {unknown:?}"));
     }
     match (command.run)(rest) {
@@ -102,10 +92,7 @@ fn main() -> ExitCode {
 
 fn usage(problem: &str) -> ExitCode {
     eprintln!("xtask: {problem}\n\nusage: cargo xtask COMMAND");
-    for Command {
-        name, usage, about, ..
-    } in COMMANDS
-    {
+    for Command { name, usage, about, .. } in COMMANDS {
         eprintln!("  {:<32} {about}", format!("{name} {usage}"));
     }
     ExitCode::from(2)

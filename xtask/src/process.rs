@@ -17,17 +17,9 @@ impl Call {
     pub(crate) fn new(program: &str, args: &[&str], limit_secs: u32) -> Self {
         // `timeout` of coreutils; --foreground keeps Ctrl-C working.
         let mut command = Command::new("timeout");
-        command
-            .args(["--foreground", "--kill-after=20"])
-            .arg(limit_secs.to_string())
-            .arg(program)
-            .args(args);
+        command.args(["--foreground", "--kill-after=20"]).arg(limit_secs.to_string()).arg(program).args(args);
         command.current_dir(crate::tree::root());
-        Self {
-            command,
-            shown: format!("{program} {}", args.join(" ")),
-            limit_secs,
-        }
+        Self { command, shown: format!("{program} {}", args.join(" ")), limit_secs }
     }
 
     /// Sets an environment variable of the program.
@@ -38,10 +30,7 @@ impl Call {
 
     /// Runs it with this process's output.
     pub(crate) fn run(mut self) -> crate::Outcome {
-        let status = self
-            .command
-            .status()
-            .map_err(|e| format!("cannot run {}: {e}", self.shown))?;
+        let status = self.command.status().map_err(|e| format!("cannot run {}: {e}", self.shown))?;
         self.judge(status)
     }
 
@@ -62,18 +51,13 @@ impl Call {
             .spawn()
             .map_err(|e| format!("cannot run {}: {e}", self.shown))?;
         let (send, lines) = std::sync::mpsc::channel();
-        let streams: [Option<Box<dyn Read + Send>>; 2] = [
-            child.stdout.take().map(|s| Box::new(s) as _),
-            child.stderr.take().map(|s| Box::new(s) as _),
-        ];
+        let streams: [Option<Box<dyn Read + Send>>; 2] =
+            [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
         for stream in streams.into_iter().flatten() {
             let send = send.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                    if send
-                        .send(String::from_utf8_lossy(&line).into_owned())
-                        .is_err()
-                    {
+                    if send.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                         return;
                     }
                 }
@@ -91,10 +75,7 @@ impl Call {
     fn judge(&self, status: std::process::ExitStatus) -> crate::Outcome {
         match status.code() {
             Some(0) => Ok(()),
-            Some(124 | 137) => Err(format!(
-                "{}: not done within {} s",
-                self.shown, self.limit_secs
-            )),
+            Some(124 | 137) => Err(format!("{}: not done within {} s", self.shown, self.limit_secs)),
             Some(127) => Err(format!("{}: no such program", self.shown)),
             _ => Err(format!("{}: {status}", self.shown)),
         }
@@ -107,10 +88,7 @@ pub(crate) fn stage<T>(name: &str, work: impl FnOnce() -> Result<T, String>) -> 
     let start = Instant::now();
     let result = work();
     let verdict = if result.is_ok() { "done" } else { "FAILED" };
-    println!(
-        "=== {name}: {verdict} in {:.1} min",
-        start.elapsed().as_secs_f64() / 60.0
-    );
+    println!("=== {name}: {verdict} in {:.1} min", start.elapsed().as_secs_f64() / 60.0);
     result
 }
 

@@ -54,25 +54,16 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     for failure in &failures {
         println!("FAILED: {failure}");
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        total.passed, total.failed, total.skipped
-    );
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     // Everything has been said, and nothing may follow the summary.
-    if total.failed == 0 {
-        Ok(())
-    } else {
-        Err(String::new())
-    }
+    if total.failed == 0 { Ok(()) } else { Err(String::new()) }
 }
 
 fn prepare(install: bool) -> Outcome {
     if install {
         stage("install", install::for_tests)?;
     }
-    stage("build", || {
-        Call::new("cargo", &["build", "--workspace", "--bins"], BUILD_SECS).run()
-    })
+    stage("build", || Call::new("cargo", &["build", "--workspace", "--bins"], BUILD_SECS).run())
 }
 
 fn stages(loom: bool) -> Vec<Counting> {
@@ -94,16 +85,7 @@ fn stages(loom: bool) -> Vec<Counting> {
     ];
     for (package, file) in LOOM {
         if loom && tree::root().join(file).is_file() {
-            let args = [
-                "test",
-                "--package",
-                package,
-                "--release",
-                "--test",
-                "loom",
-                "--target-dir",
-                "target/loom",
-            ];
+            let args = ["test", "--package", package, "--release", "--test", "loom", "--target-dir", "target/loom"];
             // Optimised, but without the fat linking of a release.
             let call = Call::new("cargo", &args, LOOM_SECS)
                 .env("RUSTFLAGS", "--cfg loom")
@@ -121,20 +103,11 @@ fn stages(loom: bool) -> Vec<Counting> {
 }
 
 fn count(counting: Counting, failures: &mut Vec<String>) -> Tally {
-    let Counting {
-        name,
-        call,
-        read,
-        must_run,
-    } = counting;
+    let Counting { name, call, read, must_run } = counting;
     let mut tally = Tally::default();
     let result = stage(&name, || {
         call.watch(|line| tally.add(read(line).unwrap_or_default()))?;
-        if must_run && tally.passed == 0 {
-            Err(format!("{name}: no test ran"))
-        } else {
-            Ok(())
-        }
+        if must_run && tally.passed == 0 { Err(format!("{name}: no test ran")) } else { Ok(()) }
     });
     if let Err(message) = result {
         failures.push(message);
@@ -168,15 +141,9 @@ fn nextest_line(line: &str) -> Option<Tally> {
 fn libtest_line(line: &str) -> Option<Tally> {
     let counts = line.strip_prefix("test result: ")?;
     let number = |word: &str| -> Option<u64> {
-        counts
-            .split([';', '.'])
-            .find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok())
+        counts.split([';', '.']).find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok())
     };
-    Some(Tally {
-        passed: number(" passed")?,
-        failed: number(" failed")?,
-        skipped: number(" ignored")?,
-    })
+    Some(Tally { passed: number(" passed")?, failed: number(" failed")?, skipped: number(" ignored")? })
 }
 
 #[cfg(test)]
@@ -186,32 +153,14 @@ mod tests {
     #[test]
     fn summaries_are_read() {
         let line = "     Summary [   0.286s] 26 tests run: 20 passed (1 slow), 3 failed, 1 timed out, 2 exec failed, 4 skipped";
-        assert_eq!(
-            nextest_line(line),
-            Some(Tally {
-                passed: 20,
-                failed: 6,
-                skipped: 4
-            })
-        );
+        assert_eq!(nextest_line(line), Some(Tally { passed: 20, failed: 6, skipped: 4 }));
         assert_eq!(
             nextest_line("     Summary [   0.1s] 1 test run: 1 passed, 0 skipped"),
-            Some(Tally {
-                passed: 1,
-                failed: 0,
-                skipped: 0
-            })
+            Some(Tally { passed: 1, failed: 0, skipped: 0 })
         );
         assert_eq!(nextest_line("something run: 1 passed"), None);
         let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        assert_eq!(
-            libtest_line(line),
-            Some(Tally {
-                passed: 3,
-                failed: 2,
-                skipped: 1
-            })
-        );
+        assert_eq!(libtest_line(line), Some(Tally { passed: 3, failed: 2, skipped: 1 }));
         assert_eq!(libtest_line("running 3 tests"), None);
     }
 }

@@ -52,23 +52,16 @@ const LINE_RULES: &[LineRule] = &[
         name: "machine-path",
         applies: |path| !path.ends_with(".lock") && !is_binary_name(path),
         breaks: |line| {
-            [
-                concat!("/ho", "me/"),
-                concat!("/ro", "ot/"),
-                concat!("/wo", "rk/"),
-                concat!("/Us", "ers/"),
-            ]
-            .iter()
-            .any(|prefix| starts_path(line.text, prefix))
+            [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/Us", "ers/")]
+                .iter()
+                .any(|prefix| starts_path(line.text, prefix))
         },
         advice: "no path of one machine: take it from the environment or make it relative",
     },
     LineRule {
         name: "sleep",
         applies: is_rust,
-        breaks: |line| {
-            line.in_test && !is_comment(line.text) && line.text.contains(concat!("sle", "ep("))
-        },
+        breaks: |line| line.in_test && !is_comment(line.text) && line.text.contains(concat!("sle", "ep(")),
         advice: "wait for a level with a deadline: weir_test::eventually",
     },
     LineRule {
@@ -95,16 +88,12 @@ pub(crate) fn run() -> Outcome {
             ));
         }
         if is_markdown(path) {
-            problems.extend(check_links(path, &text, &|target| {
-                tree::root().join(target).exists()
-            }));
+            problems.extend(check_links(path, &text, &|target| tree::root().join(target).exists()));
         }
         if path.ends_with("Cargo.toml") {
             problems.extend(check_crate_name(path, &text));
         }
-        if let Some(name) = path
-            .strip_prefix("lib/")
-            .and_then(|rest| rest.strip_suffix("/src/lib.rs"))
+        if let Some(name) = path.strip_prefix("lib/").and_then(|rest| rest.strip_suffix("/src/lib.rs"))
             && !text.contains("#![forbid(unsafe_code)]")
         {
             problems.push(format!("{path}: lib/{name} lacks #![forbid(unsafe_code)]"));
@@ -114,31 +103,19 @@ pub(crate) fn run() -> Outcome {
         println!("tidy: {} files", files.len());
         return Ok(());
     }
-    Err(format!(
-        "{} problem(s)\n  {}",
-        problems.len(),
-        problems.join("\n  ")
-    ))
+    Err(format!("{} problem(s)\n  {}", problems.len(), problems.join("\n  ")))
 }
 
 fn check_lines(path: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
-    let rules: Vec<&LineRule> = LINE_RULES
-        .iter()
-        .filter(|rule| (rule.applies)(path))
-        .collect();
+    let rules: Vec<&LineRule> = LINE_RULES.iter().filter(|rule| (rule.applies)(path)).collect();
     let mut in_test = path.contains("/tests/");
     for (number, text) in text.lines().enumerate() {
         in_test |= text.trim() == "#[cfg(test)]";
         let line = Line { text, in_test };
         for rule in rules.iter().filter(|rule| (rule.breaks)(&line)) {
             if !text.contains(&format!("tidy: allow({})", rule.name)) {
-                problems.push(format!(
-                    "{path}:{}: {}: {}",
-                    number + 1,
-                    rule.name,
-                    rule.advice
-                ));
+                problems.push(format!("{path}:{}: {}: {}", number + 1, rule.name, rule.advice));
             }
         }
     }
@@ -155,11 +132,7 @@ fn check_links(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<St
         if in_code {
             continue;
         }
-        for target in line
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
+        for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let target = target.split(['#', ' ']).next().unwrap_or_default();
             if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
                 continue;
@@ -183,11 +156,9 @@ fn check_crate_name(path: &str, manifest: &str) -> Option<String> {
         .trim_matches('"');
     let last = folder.rsplit('/').next()?;
     let strict = folder.starts_with("lib/") || folder.starts_with("crates/");
-    let by_path = name == folder.replace('/', "-")
-        || name == format!("weir-{last}")
-        || name.ends_with(&format!("-{last}"));
-    (name != last && (strict || !by_path))
-        .then(|| format!("{path}: the folder {last} holds a crate named {name}"))
+    let by_path =
+        name == folder.replace('/', "-") || name == format!("weir-{last}") || name.ends_with(&format!("-{last}"));
+    (name != last && (strict || !by_path)).then(|| format!("{path}: the folder {last} holds a crate named {name}"))
 }
 
 /// Whether a path with this prefix starts in the line, and is not merely the middle of a longer one.
@@ -220,10 +191,7 @@ mod tests {
     use super::*;
 
     fn broken(path: &str, text: &str) -> Vec<String> {
-        check_lines(path, text)
-            .iter()
-            .filter_map(|problem| problem.split(": ").nth(1).map(str::to_owned))
-            .collect()
+        check_lines(path, text).iter().filter_map(|problem| problem.split(": ").nth(1).map(str::to_owned)).collect()
     }
 
     #[test]
@@ -235,22 +203,13 @@ mod tests {
             concat!("x = \"/ho", "me/me\""),
             concat!("assert!(", "true)")
         );
-        assert_eq!(
-            broken("a/src/x.rs", &text),
-            ["unfinished", "ignore", "machine-path", "always-true"]
-        );
+        assert_eq!(broken("a/src/x.rs", &text), ["unfinished", "ignore", "machine-path", "always-true"]);
         let nap = concat!("    thread::sle", "ep(x);");
         assert_eq!(broken("a/tests/x.rs", nap), ["sleep"]);
         assert_eq!(broken("a/src/x.rs", nap), [""; 0]);
+        assert_eq!(broken("a/src/x.rs", &format!("#[cfg(test)]\n{nap}")), ["sleep"]);
         assert_eq!(
-            broken("a/src/x.rs", &format!("#[cfg(test)]\n{nap}")),
-            ["sleep"]
-        );
-        assert_eq!(
-            broken(
-                "a/src/x.rs",
-                &format!("#[cfg(test)]\n{nap} // tidy: allow(sleep) the subject of the test")
-            ),
+            broken("a/src/x.rs", &format!("#[cfg(test)]\n{nap} // tidy: allow(sleep) the subject of the test")),
             [""; 0]
         );
     }
@@ -258,20 +217,14 @@ mod tests {
     #[test]
     fn the_middle_of_a_path_is_no_machine_path() {
         assert!(!starts_path("target/ho/home/x", concat!("/ho", "me/")));
-        assert!(starts_path(
-            concat!("cd /ho", "me/x"),
-            concat!("/ho", "me/")
-        ));
+        assert!(starts_path(concat!("cd /ho", "me/x"), concat!("/ho", "me/")));
     }
 
     #[test]
     fn links_must_lead_somewhere() {
         let exists = |path: &Path| path == Path::new("docs/a.md");
         let page = "[a](a.md) [b](b.md#x) [c](https://x.y/z) [d](#d)\n```\n[e](e.md)\n```\n";
-        assert_eq!(
-            check_links("docs/page.md", page, &exists),
-            ["docs/page.md:1: link: there is no b.md"]
-        );
+        assert_eq!(check_links("docs/page.md", page, &exists), ["docs/page.md:1: link: there is no b.md"]);
     }
 
     #[test]
@@ -284,11 +237,7 @@ mod tests {
             ("bench/lb/Cargo.toml", "bench-lb", true),
             ("xtask/Cargo.toml", "tasks", false),
         ] {
-            assert_eq!(
-                check_crate_name(path, &manifest(name)).is_none(),
-                right,
-                "{path} {name}"
-            );
+            assert_eq!(check_crate_name(path, &manifest(name)).is_none(), right, "{path} {name}");
         }
     }
 }

@@ -12,18 +12,9 @@ pub(crate) fn root() -> PathBuf {
 
 /// Files that belong to the project: committed, or new and not ignored; relative to the root.
 pub(crate) fn files() -> Result<Vec<String>, String> {
-    let listed = Call::new(
-        "git",
-        &["ls-files", "--cached", "--others", "--exclude-standard"],
-        60,
-    )
-    .output()?;
+    let listed = Call::new("git", &["ls-files", "--cached", "--others", "--exclude-standard"], 60).output()?;
     // A file that is deleted but not yet committed is still listed.
-    Ok(listed
-        .lines()
-        .map(str::to_owned)
-        .filter(|path| root().join(path).is_file())
-        .collect())
+    Ok(listed.lines().map(str::to_owned).filter(|path| root().join(path).is_file()).collect())
 }
 
 /// The text of a file of the project; binary files give `None`.

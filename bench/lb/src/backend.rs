@@ -45,17 +45,13 @@ struct Responses {
 impl Responses {
     fn new(body_bytes: usize) -> Self {
         let with = |field: &str| {
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{field}Content-Length: {body_bytes}\r\n\r\n"
-            );
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{field}Content-Length: {body_bytes}\r\n\r\n");
             let mut bytes = head.into_bytes();
             bytes.resize(bytes.len() + body_bytes, b'x');
             bytes
         };
-        Self {
-            keeping: with(""),
-            closing: with("Connection: close\r\n"),
-        }
+        Self { keeping: with(""), closing: with("Connection: close\r\n") }
     }
 }
 
@@ -95,9 +91,8 @@ pub fn serve(port: u16, control: u16, body_bytes: usize) -> Outcome {
                     let _ = asker.write_all(format!("{requests}\n").as_bytes());
                 }
             } else if let Some(slot) = conns.get_mut(fd) {
-                let keep = slot.as_mut().is_some_and(|conn| {
-                    step(conn, &queue, fd, &responses, &mut scratch, &mut requests)
-                });
+                let keep =
+                    slot.as_mut().is_some_and(|conn| step(conn, &queue, fd, &responses, &mut scratch, &mut requests));
                 if !keep {
                     *slot = None;
                 }
@@ -123,29 +118,14 @@ fn accept(listener: &TcpListener, queue: impl std::os::fd::AsFd, conns: &mut Vec
     while let Ok((stream, _)) = listener.accept() {
         let fd = stream.as_raw_fd() as usize;
         let ready = stream.set_nonblocking(true).is_ok() && stream.set_nodelay(true).is_ok();
-        if !ready
-            || epoll::add(
-                queue.as_fd(),
-                &stream,
-                EventData::new_u64(fd as u64),
-                EventFlags::IN,
-            )
-            .is_err()
-        {
+        if !ready || epoll::add(queue.as_fd(), &stream, EventData::new_u64(fd as u64), EventFlags::IN).is_err() {
             continue;
         }
         if conns.len() <= fd {
             conns.resize_with(fd + 1, || None);
         }
-        conns[fd] = Some(Conn {
-            stream,
-            matched: 0,
-            owed: 0,
-            sent: 0,
-            closing: false,
-            last: false,
-            writable_wanted: false,
-        });
+        conns[fd] =
+            Some(Conn { stream, matched: 0, owed: 0, sent: 0, closing: false, last: false, writable_wanted: false });
     }
 }
 
@@ -176,11 +156,7 @@ fn step(
         if conn.sent == 0 {
             conn.last = conn.closing;
         }
-        let response = if conn.last {
-            &responses.closing
-        } else {
-            &responses.keeping
-        };
+        let response = if conn.last { &responses.closing } else { &responses.keeping };
         match conn.stream.write(&response[conn.sent..]) {
             Ok(n) => {
                 conn.sent += n;
@@ -200,11 +176,7 @@ fn step(
     let wanted = conn.owed > 0;
     if wanted != conn.writable_wanted {
         conn.writable_wanted = wanted;
-        let flags = if wanted {
-            EventFlags::IN | EventFlags::OUT
-        } else {
-            EventFlags::IN
-        };
+        let flags = if wanted { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
         return epoll::modify(queue, &conn.stream, EventData::new_u64(fd as u64), flags).is_ok();
     }
     true
@@ -241,10 +213,7 @@ mod tests {
     #[test]
     fn heads_are_counted_across_reads() {
         let mut matched = 0;
-        assert_eq!(
-            count_heads(b"GET / HTTP/1.1\r\nA: b\r\n\r\nGET", &mut matched),
-            1
-        );
+        assert_eq!(count_heads(b"GET / HTTP/1.1\r\nA: b\r\n\r\nGET", &mut matched), 1);
         assert_eq!(count_heads(b" / HTTP/1.1\r\n\r", &mut matched), 0);
         assert_eq!(count_heads(b"\n", &mut matched), 1);
         assert_eq!(count_heads(b"\r\r\n\r\n", &mut matched), 1);
@@ -252,11 +221,7 @@ mod tests {
 
     #[test]
     fn a_wish_to_close_is_seen() {
-        assert!(asks_to_close(
-            b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"
-        ));
-        assert!(!asks_to_close(
-            b"GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n"
-        ));
+        assert!(asks_to_close(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"));
+        assert!(!asks_to_close(b"GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n"));
     }
 }

@@ -41,14 +41,10 @@ pub fn run(peer: &Peer, mode: &Mode) -> Outcome<Figures> {
 
 fn verdict(per_request: f64) -> Outcome {
     if per_request < 100.0 {
-        return Err(format!(
-            "{per_request:.0} instructions per request: that cannot be true, nothing was counted"
-        ));
+        return Err(format!("{per_request:.0} instructions per request: that cannot be true, nothing was counted"));
     }
     if per_request > GATE {
-        return Err(format!(
-            "{per_request:.0} instructions per request, more than {GATE:.0}"
-        ));
+        return Err(format!("{per_request:.0} instructions per request, more than {GATE:.0}"));
     }
     if per_request > GATE * CLOSE {
         eprintln!("{per_request:.0} instructions per request: within 5 % of the gate of {GATE:.0}");
@@ -75,15 +71,12 @@ fn count(peer: &Peer, mode: &Mode, requests: u64) -> Outcome<u64> {
     };
     balancer.signal(Signal::TERM);
     balancer.wait(STOP_LIMIT)?;
-    collected(&balancer.output())
-        .ok_or_else(|| format!("callgrind gave no count:\n{}", balancer.output()))
+    collected(&balancer.output()).ok_or_else(|| format!("callgrind gave no count:\n{}", balancer.output()))
 }
 
 /// `==123== Collected : 4567`
 fn collected(text: &str) -> Option<u64> {
-    text.lines()
-        .filter_map(|line| line.split_once("Collected :")?.1.trim().parse().ok())
-        .max()
+    text.lines().filter_map(|line| line.split_once("Collected :")?.1.trim().parse().ok()).max()
 }
 
 #[cfg(test)]
@@ -92,10 +85,7 @@ mod tests {
 
     #[test]
     fn the_count_is_read_and_judged() {
-        assert_eq!(
-            collected("==7== Events    : Ir\n==7== Collected : 12345\n"),
-            Some(12_345)
-        );
+        assert_eq!(collected("==7== Events    : Ir\n==7== Collected : 12345\n"), Some(12_345));
         assert!(verdict(8_999.0).is_ok());
         assert!(verdict(9_001.0).is_err());
         assert!(verdict(0.0).is_err());

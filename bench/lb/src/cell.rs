@@ -52,11 +52,7 @@ pub fn run(peer: &Peer, mode: &Mode, times: Times) -> Outcome<Figures> {
     let workers = 2;
     let mut stage = Stage::start(peer, mode, workers, |command| command)?;
     match mode.kind {
-        Kind::Closed {
-            connections,
-            fresh,
-            body_bytes,
-        } => closed(&mut stage, connections, fresh, body_bytes, times),
+        Kind::Closed { connections, fresh, body_bytes } => closed(&mut stage, connections, fresh, body_bytes, times),
         Kind::Open { connections, rate } => open(&mut stage, connections, rate, times),
         Kind::Idle { connections } => idle(&mut stage, connections),
         Kind::Syscalls { connections } => syscalls(&mut stage, connections, times),
@@ -73,44 +69,19 @@ impl Stage {
     ///
     /// # Errors
     /// If one cannot be started.
-    pub fn start(
-        peer: &Peer,
-        mode: &Mode,
-        workers: u32,
-        wrap: impl FnOnce(Command) -> Command,
-    ) -> Outcome<Self> {
-        let folder = root().join(format!(
-            "target/bench-cells/{}-{}-{}",
-            std::process::id(),
-            peer.name,
-            mode.name
-        ));
+    pub fn start(peer: &Peer, mode: &Mode, workers: u32, wrap: impl FnOnce(Command) -> Command) -> Outcome<Self> {
+        let folder = root().join(format!("target/bench-cells/{}-{}-{}", std::process::id(), peer.name, mode.name));
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let [a, b, c, d, port, extra_port] = free_ports()?;
         let body = mode.body_bytes();
-        let backends = [
-            backend("backend1", a, c, body, &folder)?,
-            backend("backend2", b, d, body, &folder)?,
-        ];
-        let mut stage = Self {
-            backends,
-            controls: [c, d],
-            balancer: None,
-            port: a,
-            folder,
-        };
+        let backends = [backend("backend1", a, c, body, &folder)?, backend("backend2", b, d, body, &folder)?];
+        let mut stage = Self { backends, controls: [c, d], balancer: None, port: a, folder };
         for (port, control) in [(a, c), (b, d)] {
             wait_until("the backend answers", START_LIMIT, || answers(port))?;
             backend_requests(control)?;
         }
         if let Some(command) = peer.command {
-            let place = Place {
-                folder: stage.folder.clone(),
-                port,
-                extra_port,
-                backends: [a, b],
-                workers,
-            };
+            let place = Place { folder: stage.folder.clone(), port, extra_port, backends: [a, b], workers };
             let mut command = wrap(command(&place)?);
             let mut guard = Guard::spawn("balancer", &mut command, &stage.folder)?;
             let answered = wait_until(&format!("{} answers", peer.name), START_LIMIT, || {
@@ -140,17 +111,11 @@ impl Stage {
     }
 
     fn usage(&self) -> Usage {
-        self.balancer
-            .as_ref()
-            .map(|guard| usage::read(guard.pid()))
-            .unwrap_or_default()
+        self.balancer.as_ref().map(|guard| usage::read(guard.pid())).unwrap_or_default()
     }
 
     fn backend_cpu(&self) -> f64 {
-        self.backends
-            .iter()
-            .map(|guard| usage::read(guard.pid()).cpu_secs)
-            .sum()
+        self.backends.iter().map(|guard| usage::read(guard.pid()).cpu_secs).sum()
     }
 }
 
@@ -224,13 +189,7 @@ fn window(from: &Reading, to: &Reading, body_bytes: u32) -> Outcome<Figures> {
     }
 }
 
-fn closed(
-    stage: &mut Stage,
-    connections: u32,
-    fresh: bool,
-    body_bytes: u32,
-    times: Times,
-) -> Outcome<Figures> {
+fn closed(stage: &mut Stage, connections: u32, fresh: bool, body_bytes: u32, times: Times) -> Outcome<Figures> {
     // Connecting thousands of clients takes its time out of the warm-up, and the load outlasts the window.
     let secs = times.warm_up_secs + times.window_secs + 1;
     let mut wrk = wrk(stage, connections, secs, fresh)?;
@@ -249,24 +208,12 @@ fn closed(
 
 fn open(stage: &mut Stage, connections: u32, rate: u32, times: Times) -> Outcome<Figures> {
     let mut command = Command::new(sibling("bench-openload")?);
-    command.args(
-        [
-            u32::from(stage.port),
-            connections,
-            rate,
-            times.warm_up_secs,
-            times.window_secs,
-        ]
-        .map(|n| n.to_string()),
-    );
+    command
+        .args([u32::from(stage.port), connections, rate, times.warm_up_secs, times.window_secs].map(|n| n.to_string()));
     let mut load = Guard::spawn("load", &mut command, &stage.folder)?;
     wait_until("the connections are open", START_LIMIT, || {
         load.check_alive()?;
-        if load.output().starts_with("ready") {
-            Ok(())
-        } else {
-            Err("not ready".to_owned())
-        }
+        if load.output().starts_with("ready") { Ok(()) } else { Err("not ready".to_owned()) }
     })?;
     pause(Duration::from_secs(times.warm_up_secs.into()))?;
     let from = reading(stage, &load)?;
@@ -279,8 +226,7 @@ fn open(stage: &mut Stage, connections: u32, rate: u32, times: Times) -> Outcome
         .find(|line| line.starts_with('{'))
         .ok_or_else(|| format!("bench-openload: {status}: {output}"))?;
     let mut figures = window(&from, &to, 1_024)?;
-    let mut latencies: Figures =
-        serde_json::from_str(json).map_err(|e| format!("bench-openload: {e}"))?;
+    let mut latencies: Figures = serde_json::from_str(json).map_err(|e| format!("bench-openload: {e}"))?;
     figures.append(&mut latencies);
     Ok(figures)
 }
@@ -304,10 +250,7 @@ fn idle(stage: &mut Stage, connections: u32) -> Outcome<Figures> {
         "kib_per_connection".to_owned(),
         json!((after.rss_mib - before.rss_mib) * 1_024.0 / f64::from(connections)),
     );
-    figures.insert(
-        "cpu_percent_of_core".to_owned(),
-        json!(after.since(&from).cpu_secs / 2.0 * 100.0),
-    );
+    figures.insert("cpu_percent_of_core".to_owned(), json!(after.since(&from).cpu_secs / 2.0 * 100.0));
     Ok(figures)
 }
 
@@ -327,11 +270,7 @@ fn syscalls(stage: &mut Stage, connections: u32, times: Times) -> Outcome<Figure
     let mut strace = Guard::spawn("strace-attach", &mut command, &stage.folder)?;
     wait_until("strace is attached", START_LIMIT, || {
         strace.check_alive()?;
-        if strace.output().contains("attached") {
-            Ok(())
-        } else {
-            Err(strace.output())
-        }
+        if strace.output().contains("attached") { Ok(()) } else { Err(strace.output()) }
     })?;
     let from = stage.requests()?;
     pause(Duration::from_secs(times.window_secs.into()))?;
@@ -363,29 +302,17 @@ fn wrk(stage: &Stage, connections: u32, secs: u32, fresh: bool) -> Outcome<Guard
 
 /// Median, 99th percentile and errors of the whole run of wrk, the warm-up included.
 fn read_wrk(text: &str) -> Outcome<Figures> {
-    let value = |label: &str| {
-        text.lines()
-            .find_map(|line| line.trim().strip_prefix(label))
-            .map(str::trim)
-    };
+    let value = |label: &str| text.lines().find_map(|line| line.trim().strip_prefix(label)).map(str::trim);
     let latency = |label: &str| {
-        value(label)
-            .and_then(milliseconds)
-            .ok_or_else(|| format!("wrk gave no {label} latency:\n{text}"))
+        value(label).and_then(milliseconds).ok_or_else(|| format!("wrk gave no {label} latency:\n{text}"))
     };
     let mut figures = Figures::new();
     figures.insert("p50_ms".to_owned(), json!(latency("50%")?));
     figures.insert("p99_ms".to_owned(), json!(latency("99%")?));
     let socket: u64 = value("Socket errors:")
-        .map(|rest| {
-            rest.split(", ")
-                .filter_map(|part| part.rsplit(' ').next()?.parse::<u64>().ok())
-                .sum()
-        })
+        .map(|rest| rest.split(", ").filter_map(|part| part.rsplit(' ').next()?.parse::<u64>().ok()).sum())
         .unwrap_or_default();
-    let status: u64 = value("Non-2xx or 3xx responses:")
-        .and_then(|n| n.parse().ok())
-        .unwrap_or_default();
+    let status: u64 = value("Non-2xx or 3xx responses:").and_then(|n| n.parse().ok()).unwrap_or_default();
     figures.insert("errors".to_owned(), json!(socket + status));
     Ok(figures)
 }
@@ -418,17 +345,11 @@ fn read_strace(text: &str, requests: u64) -> Figures {
         .collect();
     calls.sort_unstable_by_key(|(count, _)| std::cmp::Reverse(*count));
     let per_request = |count: u64| count as f64 / requests as f64;
-    let most: Vec<String> = calls
-        .iter()
-        .take(5)
-        .map(|(count, name)| format!("{name} {:.2}", per_request(*count)))
-        .collect();
+    let most: Vec<String> =
+        calls.iter().take(5).map(|(count, name)| format!("{name} {:.2}", per_request(*count))).collect();
     let mut figures = Figures::new();
     figures.insert("requests".to_owned(), json!(requests));
-    figures.insert(
-        "syscalls".to_owned(),
-        json!(per_request(calls.iter().map(|(count, _)| count).sum())),
-    );
+    figures.insert("syscalls".to_owned(), json!(per_request(calls.iter().map(|(count, _)| count).sum())));
     figures.insert("breakdown".to_owned(), json!(most.join(", ")));
     figures
 }
@@ -446,10 +367,7 @@ fn sibling(name: &str) -> Outcome<PathBuf> {
     if path.exists() {
         Ok(path)
     } else {
-        Err(format!(
-            "no {}: run `cargo build --release -p bench-lb`",
-            path.display()
-        ))
+        Err(format!("no {}: run `cargo build --release -p bench-lb`", path.display()))
     }
 }
 
@@ -475,18 +393,14 @@ fn answers(port: u16) -> Outcome {
 /// A connection that has done one GET with status 200.
 pub(crate) fn get(port: u16) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|e| e.to_string())?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .map_err(|e| e.to_string())?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
     request(&mut stream)?;
     Ok(stream)
 }
 
 /// One GET on a connection; the body has to come with `Content-Length`.
 pub(crate) fn request(stream: &mut TcpStream) -> Outcome {
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
-        .map_err(|e| e.to_string())?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n").map_err(|e| e.to_string())?;
     let mut bytes = Vec::new();
     let mut chunk = vec![0; 64 * 1_024];
     loop {
@@ -516,14 +430,10 @@ pub(crate) fn request(stream: &mut TcpStream) -> Outcome {
 fn backend_requests(control: u16) -> Outcome<u64> {
     let fail = |e: std::io::Error| format!("control port of a backend: {e}");
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, control)).map_err(fail)?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .map_err(fail)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(fail)?;
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(fail)?;
-    text.trim()
-        .parse()
-        .map_err(|e| format!("control port of a backend said {text:?}: {e}"))
+    text.trim().parse().map_err(|e| format!("control port of a backend said {text:?}: {e}"))
 }
 
 #[cfg(test)]
@@ -535,11 +445,7 @@ mod tests {
         let text = "Running 2s test\n  Latency Distribution\n     50%    2.01ms\n     75%    3.00ms\n     90%    4.00ms\n     99%    1.50s \n  10 requests in 2.00s\n  Socket errors: connect 0, read 3, write 0, timeout 2\n  Non-2xx or 3xx responses: 4\n";
         let figures = read_wrk(text).unwrap();
         assert_eq!(
-            (
-                figures["p50_ms"].as_f64(),
-                figures["p99_ms"].as_f64(),
-                figures["errors"].as_u64()
-            ),
+            (figures["p50_ms"].as_f64(), figures["p99_ms"].as_f64(), figures["errors"].as_u64()),
             (Some(2.01), Some(1_500.0), Some(9))
         );
         assert!(read_wrk("unable to connect").is_err());
@@ -550,9 +456,6 @@ mod tests {
         let text = "% time     seconds  usecs/call     calls    errors syscall\n------ ----------- ----------- --------- --------- ----------------\n 60.00    1.5       3       200           sendto\n 40.00    1.0       3       100        10 recvfrom\n------ ----------- ----------- --------- --------- ----------------\n100.00    2.5       3       300        10 total\n";
         let figures = read_strace(text, 100);
         assert_eq!(figures["syscalls"].as_f64(), Some(3.0));
-        assert_eq!(
-            figures["breakdown"].as_str(),
-            Some("sendto 2.00, recvfrom 1.00")
-        );
+        assert_eq!(figures["breakdown"].as_str(), Some("sendto 2.00, recvfrom 1.00"));
     }
 }

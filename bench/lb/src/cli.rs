@@ -81,19 +81,12 @@ fn parse(args: &[String]) -> Outcome<Options> {
         peers: PEERS.iter().collect(),
         modes: MODES.iter().filter(usual).collect(),
         rounds: 5,
-        times: Times {
-            warm_up_secs: 2,
-            window_secs: 5,
-        },
+        times: Times { warm_up_secs: 2, window_secs: 5 },
         write: true,
     };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        let mut value = || {
-            args.next()
-                .map(String::as_str)
-                .ok_or_else(|| format!("{arg} needs a value"))
-        };
+        let mut value = || args.next().map(String::as_str).ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--peers" => options.peers = choose(value()?, PEERS, |peer| peer.name)?,
             "--modes" => options.modes = choose(value()?, MODES, |mode| mode.name)?,
@@ -102,10 +95,7 @@ fn parse(args: &[String]) -> Outcome<Options> {
             "--window" => options.times.window_secs = number(arg, value()?)?,
             "--quick" => {
                 (options.rounds, options.write) = (1, false);
-                options.times = Times {
-                    warm_up_secs: 1,
-                    window_secs: 2,
-                };
+                options.times = Times { warm_up_secs: 1, window_secs: 2 };
             }
             "--no-write" => options.write = false,
             _ => return Err(format!("unknown option {arg}")),
@@ -115,24 +105,14 @@ fn parse(args: &[String]) -> Outcome<Options> {
 }
 
 fn number(name: &str, text: &str) -> Outcome<u32> {
-    text.parse()
-        .ok()
-        .filter(|n| (1..=600).contains(n))
-        .ok_or_else(|| format!("{name} takes 1 to 600, not {text:?}"))
+    text.parse().ok().filter(|n| (1..=600).contains(n)).ok_or_else(|| format!("{name} takes 1 to 600, not {text:?}"))
 }
 
-fn choose<T>(
-    list: &str,
-    all: &'static [T],
-    name: fn(&T) -> &'static str,
-) -> Outcome<Vec<&'static T>> {
+fn choose<T>(list: &str, all: &'static [T], name: fn(&T) -> &'static str) -> Outcome<Vec<&'static T>> {
     let one = |wanted: &str| {
-        all.iter().find(|row| name(row) == wanted).ok_or_else(|| {
-            format!(
-                "there is no {wanted:?}; there are: {}",
-                names(all.iter().map(name))
-            )
-        })
+        all.iter()
+            .find(|row| name(row) == wanted)
+            .ok_or_else(|| format!("there is no {wanted:?}; there are: {}", names(all.iter().map(name))))
     };
     list.split(',').map(one).collect()
 }
@@ -158,19 +138,9 @@ fn raise_descriptor_limit() -> Outcome {
     }
     let fail = |why: &str| format!("{DESCRIPTORS} descriptors are needed (ulimit -n): {why}");
     if limit.maximum.is_some_and(|hard| hard < DESCRIPTORS) {
-        return Err(fail(&format!(
-            "the hard limit is {}",
-            limit.maximum.unwrap_or_default()
-        )));
+        return Err(fail(&format!("the hard limit is {}", limit.maximum.unwrap_or_default())));
     }
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(DESCRIPTORS),
-            ..limit
-        },
-    )
-    .map_err(|e| fail(&e.to_string()))
+    setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), ..limit }).map_err(|e| fail(&e.to_string()))
 }
 
 fn measure(options: &Options, args: &[String]) -> Outcome {
@@ -184,18 +154,9 @@ fn measure(options: &Options, args: &[String]) -> Outcome {
     }
     let mut results = Results::default();
     let mut failures = Vec::new();
-    let about = format!(
-        "`cargo run --release -p bench-lb -- {}` on {machine}, commit {}.",
-        args.join(" "),
-        commit()
-    );
+    let about = format!("`cargo run --release -p bench-lb -- {}` on {machine}, commit {}.", args.join(" "), commit());
     for mode in &options.modes {
-        let peers: Vec<&Peer> = options
-            .peers
-            .iter()
-            .copied()
-            .filter(|peer| takes_part(peer, mode))
-            .collect();
+        let peers: Vec<&Peer> = options.peers.iter().copied().filter(|peer| takes_part(peer, mode)).collect();
         for round in 1..=options.rounds {
             let mut order = peers.clone();
             if round % 2 == 0 {
@@ -216,11 +177,8 @@ fn measure(options: &Options, args: &[String]) -> Outcome {
                 }
             }
         }
-        let names: Vec<&'static str> = PEERS
-            .iter()
-            .map(|peer| peer.name)
-            .filter(|name| peers.iter().any(|peer| peer.name == *name))
-            .collect();
+        let names: Vec<&'static str> =
+            PEERS.iter().map(|peer| peer.name).filter(|name| peers.iter().any(|peer| peer.name == *name)).collect();
         let table = results.table(mode, &names);
         println!("\n### {}\n\n{table}", mode.title);
         if options.write {
@@ -228,23 +186,16 @@ fn measure(options: &Options, args: &[String]) -> Outcome {
         }
     }
     if options.write {
-        let about =
-            json!({"machine": machine, "commit": commit(), "args": args, "versions": versions});
+        let about = json!({"machine": machine, "commit": commit(), "args": args, "versions": versions});
         write_json(&results.json(&about))?;
     }
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("failed cells: {}", failures.join(", ")))
-    }
+    if failures.is_empty() { Ok(()) } else { Err(format!("failed cells: {}", failures.join(", "))) }
 }
 
 fn write_json(json: &serde_json::Value) -> Outcome {
     let folder = root().join("bench/results");
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let stamp = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let stamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let path = folder.join(format!("lb-{stamp}.json"));
     std::fs::write(&path, format!("{json:#}\n")).map_err(|e| format!("{}: {e}", path.display()))?;
     println!("raw figures: {}", path.display());
@@ -256,20 +207,13 @@ fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, key: &str| {
         text.lines()
-            .find_map(|line| {
-                line.strip_prefix(key)?
-                    .split_once(':')
-                    .map(|(_, value)| value.trim().to_owned())
-            })
+            .find_map(|line| line.strip_prefix(key)?.split_once(':').map(|(_, value)| value.trim().to_owned()))
             .unwrap_or_default()
     };
     let cpu = field(&read("/proc/cpuinfo"), "model name");
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let memory_kib: u64 = field(&read("/proc/meminfo"), "MemTotal")
-        .split(' ')
-        .next()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or_default();
+    let memory_kib: u64 =
+        field(&read("/proc/meminfo"), "MemTotal").split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default();
     format!(
         "{cores} cores ({cpu}), {} GiB, Linux {}",
         memory_kib / 1_048_576,
@@ -278,13 +222,8 @@ fn machine() -> String {
 }
 
 fn commit() -> String {
-    let output = Command::new("git")
-        .args(["rev-parse", "--short", "HEAD"])
-        .current_dir(home())
-        .output();
-    output
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .unwrap_or_default()
+    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(home()).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 fn versions(peers: &[&Peer]) -> Vec<(&'static str, String)> {
@@ -293,14 +232,9 @@ fn versions(peers: &[&Peer]) -> Vec<(&'static str, String)> {
         let mut guard = Guard::spawn("bench-version", &mut (peer.version)()?, &folder).ok()?;
         guard.wait(Duration::from_secs(10)).ok()?;
         let output = guard.output();
-        let line = output
-            .lines()
-            .map(str::trim)
-            .find(|line| line.chars().any(|c| c.is_ascii_digit()))?;
+        let line = output.lines().map(str::trim).find(|line| line.chars().any(|c| c.is_ascii_digit()))?;
         // Envoy starts its line with the path it was called by.
-        let line = line
-            .split_once("version: ")
-            .map_or(line, |(_, version)| version);
+        let line = line.split_once("version: ").map_or(line, |(_, version)| version);
         Some((peer.name, line.to_owned()))
     };
     peers.iter().filter_map(of).collect()
@@ -311,26 +245,13 @@ mod tests {
     use super::*;
 
     fn options(text: &str) -> Outcome<Options> {
-        parse(
-            &text
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>(),
-        )
+        parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
     fn options_are_read_and_wrong_ones_refused() {
         let quick = options("--quick --peers nginx,weir --modes syscalls").unwrap();
-        assert_eq!(
-            (
-                quick.rounds,
-                quick.write,
-                quick.peers.len(),
-                quick.modes[0].name
-            ),
-            (1, false, 2, "syscalls")
-        );
+        assert_eq!((quick.rounds, quick.write, quick.peers.len(), quick.modes[0].name), (1, false, 2, "syscalls"));
         assert!(options("--modes nothing").is_err());
         assert!(options("--rounds 0").is_err());
         assert!(options("--window").is_err());
@@ -340,11 +261,7 @@ mod tests {
     #[test]
     fn splicing_takes_part_only_where_bodies_are_large() {
         let splice = PEERS.iter().find(|peer| peer.large_only).unwrap();
-        let taking: Vec<&str> = MODES
-            .iter()
-            .filter(|mode| takes_part(splice, mode))
-            .map(|mode| mode.name)
-            .collect();
+        let taking: Vec<&str> = MODES.iter().filter(|mode| takes_part(splice, mode)).map(|mode| mode.name).collect();
         assert_eq!(taking, ["body-1m"]);
     }
 }

@@ -22,8 +22,7 @@ static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 pub fn catch_interrupts() -> Outcome {
     let flag = Arc::clone(INTERRUPTED.get_or_init(Arc::default));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&flag))
-            .map_err(|e| format!("signal handler: {e}"))?;
+        signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(|e| format!("signal handler: {e}"))?;
     }
     Ok(())
 }
@@ -32,17 +31,11 @@ pub fn catch_interrupts() -> Outcome {
 ///
 /// # Errors
 /// When interrupted.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a measuring window has a length; nothing is waited for"
-)]
+#[expect(clippy::disallowed_methods, reason = "a measuring window has a length; nothing is waited for")]
 pub fn pause(duration: Duration) -> Outcome {
     let end = Instant::now() + duration;
     loop {
-        if INTERRUPTED
-            .get()
-            .is_some_and(|flag| flag.load(Ordering::Relaxed))
-        {
+        if INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             return Err("interrupted".to_owned());
         }
         let left = end.saturating_duration_since(Instant::now());
@@ -57,19 +50,13 @@ pub fn pause(duration: Duration) -> Outcome {
 ///
 /// # Errors
 /// At the deadline, with what was seen last; when interrupted.
-pub fn wait_until<T>(
-    what: &str,
-    deadline: Duration,
-    mut level: impl FnMut() -> Outcome<T>,
-) -> Outcome<T> {
+pub fn wait_until<T>(what: &str, deadline: Duration, mut level: impl FnMut() -> Outcome<T>) -> Outcome<T> {
     let end = Instant::now() + deadline;
     loop {
         match level() {
             Ok(value) => return Ok(value),
             Err(seen) if Instant::now() >= end => {
-                return Err(format!(
-                    "{what}: not within {deadline:?}; last seen: {seen}"
-                ));
+                return Err(format!("{what}: not within {deadline:?}; last seen: {seen}"));
             }
             Err(_) => pause(Duration::from_millis(5))?,
         }
@@ -93,25 +80,11 @@ impl Guard {
     pub fn spawn(name: &str, command: &mut Command, folder: &Path) -> Outcome<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
-        let copy = file
-            .try_clone()
-            .map_err(|e| format!("{}: {e}", log.display()))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(copy)
-            .process_group(0);
-        let child = command.spawn().map_err(|e| {
-            format!(
-                "cannot start {name} ({}): {e}",
-                command.get_program().display()
-            )
-        })?;
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            log,
-        })
+        let copy = file.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(file).stderr(copy).process_group(0);
+        let child =
+            command.spawn().map_err(|e| format!("cannot start {name} ({}): {e}", command.get_program().display()))?;
+        Ok(Self { name: name.to_owned(), child, log })
     }
 
     /// The process id.
@@ -121,9 +94,7 @@ impl Guard {
 
     /// What it has written so far.
     pub fn output(&self) -> String {
-        std::fs::read(&self.log)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// An error if it has ended.
@@ -133,11 +104,7 @@ impl Guard {
     pub fn check_alive(&mut self) -> Outcome {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(format!(
-                "{} ended with {status}\n{}",
-                self.name,
-                tail(&self.output())
-            )),
+            Ok(Some(status)) => Err(format!("{} ended with {status}\n{}", self.name, tail(&self.output()))),
             Err(e) => Err(format!("{}: {e}", self.name)),
         }
     }

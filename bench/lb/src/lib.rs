@@ -13,11 +13,7 @@
 //!
 //! `bench-lb` is the harness, `bench-backend` the backend, `bench-openload` the open-loop generator.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "command-line programs"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "command-line programs")]
 
 pub mod backend;
 pub mod callgrind;

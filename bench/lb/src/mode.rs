@@ -55,56 +55,29 @@ pub const MODES: &[Mode] = &[
     Mode {
         name: "fresh-64",
         title: "One request per connection, 64 at a time",
-        kind: Kind::Closed {
-            connections: 64,
-            fresh: true,
-            body_bytes: KIB,
-        },
+        kind: Kind::Closed { connections: 64, fresh: true, body_bytes: KIB },
     },
     Mode {
         name: "body-1m",
         title: "1 MiB responses, 64 connections",
-        kind: Kind::Closed {
-            connections: 64,
-            fresh: false,
-            body_bytes: MIB,
-        },
+        kind: Kind::Closed { connections: 64, fresh: false, body_bytes: MIB },
     },
     Mode {
         name: "open-5000",
         title: "Open loop: 5,000 connections, 5,000 requests/s in all, latency from the due moment",
-        kind: Kind::Open {
-            connections: 5_000,
-            rate: 5_000,
-        },
+        kind: Kind::Open { connections: 5_000, rate: 5_000 },
     },
-    Mode {
-        name: "idle-5000",
-        title: "5,000 idle keep-alive connections",
-        kind: Kind::Idle { connections: 5_000 },
-    },
+    Mode { name: "idle-5000", title: "5,000 idle keep-alive connections", kind: Kind::Idle { connections: 5_000 } },
     Mode {
         name: "syscalls",
         title: "System calls per request, 64 connections",
         kind: Kind::Syscalls { connections: 64 },
     },
-    Mode {
-        name: "callgrind",
-        title: "User instructions per request",
-        kind: Kind::Callgrind,
-    },
+    Mode { name: "callgrind", title: "User instructions per request", kind: Kind::Callgrind },
 ];
 
 const fn closed(name: &'static str, title: &'static str, connections: u32) -> Mode {
-    Mode {
-        name,
-        title,
-        kind: Kind::Closed {
-            connections,
-            fresh: false,
-            body_bytes: KIB,
-        },
-    }
+    Mode { name, title, kind: Kind::Closed { connections, fresh: false, body_bytes: KIB } }
 }
 
 impl Mode {

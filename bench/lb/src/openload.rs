@@ -14,8 +14,7 @@ use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
 use crate::Outcome;
@@ -65,28 +64,14 @@ pub fn run(load: &Load) -> Outcome {
     let queue = epoll::create(CreateFlags::CLOEXEC).map_err(|e| fail("epoll", e))?;
     let mut conns = connect(load, &queue)?;
     println!("ready");
-    let timer = timerfd_create(
-        TimerfdClockId::Monotonic,
-        TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-    )
-    .map_err(|e| fail("timerfd", e))?;
-    epoll::add(&queue, &timer, EventData::new_u64(TIMER), EventFlags::IN)
-        .map_err(|e| fail("epoll", e))?;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
+        .map_err(|e| fail("timerfd", e))?;
+    epoll::add(&queue, &timer, EventData::new_u64(TIMER), EventFlags::IN).map_err(|e| fail("epoll", e))?;
     let interval = Duration::from_secs(1) / load.rate;
-    let spec = Timespec {
-        tv_sec: interval.as_secs() as i64,
-        tv_nsec: i64::from(interval.subsec_nanos()),
-    };
+    let spec = Timespec { tv_sec: interval.as_secs() as i64, tv_nsec: i64::from(interval.subsec_nanos()) };
     let start = Instant::now();
-    timerfd_settime(
-        &timer,
-        TimerfdTimerFlags::empty(),
-        &Itimerspec {
-            it_interval: spec,
-            it_value: spec,
-        },
-    )
-    .map_err(|e| fail("timerfd", e))?;
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: spec, it_value: spec })
+        .map_err(|e| fail("timerfd", e))?;
 
     let total = u64::from(load.rate) * u64::from(load.warm_up_secs + load.secs);
     let record_from = start + Duration::from_secs(u64::from(load.warm_up_secs));
@@ -95,18 +80,9 @@ pub fn run(load: &Load) -> Outcome {
     let mut next = 0_u64;
     let mut events = Vec::with_capacity(1_024);
     let mut scratch = vec![0; 64 * 1_024];
-    while (next < total || conns.iter().any(|conn| conn.outstanding.is_some()))
-        && Instant::now() < end
-    {
+    while (next < total || conns.iter().any(|conn| conn.outstanding.is_some())) && Instant::now() < end {
         events.clear();
-        match epoll::wait(
-            &queue,
-            spare_capacity(&mut events),
-            Some(&Timespec {
-                tv_sec: 1,
-                tv_nsec: 0,
-            }),
-        ) {
+        match epoll::wait(&queue, spare_capacity(&mut events), Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(fail("epoll_wait", e)),
         }
@@ -130,10 +106,7 @@ pub fn run(load: &Load) -> Outcome {
             next += 1;
         }
     }
-    tally.unanswered = conns
-        .iter()
-        .map(|conn| conn.backlog.len() as u64 + u64::from(conn.outstanding.is_some()))
-        .sum();
+    tally.unanswered = conns.iter().map(|conn| conn.backlog.len() as u64 + u64::from(conn.outstanding.is_some())).sum();
     tally.print(load, total);
     Ok(())
 }
@@ -145,19 +118,9 @@ fn connect(load: &Load, queue: impl std::os::fd::AsFd) -> Outcome<Vec<Conn>> {
         let stream = TcpStream::connect(("127.0.0.1", load.port)).map_err(fail)?;
         stream.set_nodelay(true).map_err(fail)?;
         stream.set_nonblocking(true).map_err(fail)?;
-        epoll::add(
-            queue.as_fd(),
-            &stream,
-            EventData::new_u64(u64::from(number)),
-            EventFlags::IN,
-        )
-        .map_err(|e| fail(e.into()))?;
-        conns.push(Conn {
-            stream,
-            outstanding: None,
-            backlog: VecDeque::new(),
-            reader: Reader::default(),
-        });
+        epoll::add(queue.as_fd(), &stream, EventData::new_u64(u64::from(number)), EventFlags::IN)
+            .map_err(|e| fail(e.into()))?;
+        conns.push(Conn { stream, outstanding: None, backlog: VecDeque::new(), reader: Reader::default() });
     }
     Ok(conns)
 }
@@ -217,15 +180,8 @@ struct Tally {
 
 impl Tally {
     fn new(record_from: Instant) -> Outcome<Self> {
-        let micros =
-            Histogram::new_with_bounds(1, MAX_MICROS, 3).map_err(|e| format!("histogram: {e}"))?;
-        Ok(Self {
-            record_from,
-            micros,
-            completed: 0,
-            errors: 0,
-            unanswered: 0,
-        })
+        let micros = Histogram::new_with_bounds(1, MAX_MICROS, 3).map_err(|e| format!("histogram: {e}"))?;
+        Ok(Self { record_from, micros, completed: 0, errors: 0, unanswered: 0 })
     }
 
     fn record(&mut self, due: Instant, ok: bool) {
@@ -234,8 +190,7 @@ impl Tally {
         }
         if ok {
             self.completed += 1;
-            self.micros
-                .saturating_record(due.elapsed().as_micros() as u64);
+            self.micros.saturating_record(due.elapsed().as_micros() as u64);
         } else {
             self.errors += 1;
         }
@@ -277,16 +232,8 @@ impl Reader {
         if self.body_left.is_none() {
             let before = self.head.len();
             self.head.extend_from_slice(bytes);
-            let Some(end) = self
-                .head
-                .windows(4)
-                .position(|window| window == b"\r\n\r\n")
-            else {
-                return if self.head.len() > 16 * 1_024 {
-                    Progress::Broken
-                } else {
-                    Progress::More
-                };
+            let Some(end) = self.head.windows(4).position(|window| window == b"\r\n\r\n") else {
+                return if self.head.len() > 16 * 1_024 { Progress::Broken } else { Progress::More };
             };
             bytes = &bytes[(end + 4).saturating_sub(before).min(bytes.len())..];
             let Some((ok, length)) = parse_head(&self.head[..end]) else {
@@ -313,8 +260,7 @@ fn parse_head(head: &[u8]) -> Option<(bool, usize)> {
     let ok = text.get(..12)? == "HTTP/1.1 200";
     let length = text.split("\r\n").find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse().ok())?
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
     })?;
     Some((ok, length))
 }
@@ -328,22 +274,13 @@ mod tests {
         let bytes = b"HTTP/1.1 200 OK\r\nA: b\r\ncontent-length: 3\r\n\r\nxyz";
         for cut in 0..bytes.len() {
             let mut reader = Reader::default();
-            assert!(
-                cut == 0 || matches!(reader.feed(&bytes[..cut]), Progress::More),
-                "{cut}"
-            );
-            assert!(
-                matches!(reader.feed(&bytes[cut..]), Progress::Done { ok: true }),
-                "{cut}"
-            );
+            assert!(cut == 0 || matches!(reader.feed(&bytes[..cut]), Progress::More), "{cut}");
+            assert!(matches!(reader.feed(&bytes[cut..]), Progress::Done { ok: true }), "{cut}");
         }
         assert!(matches!(
             Reader::default().feed(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"),
             Progress::Done { ok: false }
         ));
-        assert!(matches!(
-            Reader::default().feed(b"HTTP/1.1 200 OK\r\n\r\n"),
-            Progress::Broken
-        ));
+        assert!(matches!(Reader::default().feed(b"HTTP/1.1 200 OK\r\n\r\n"), Progress::Broken));
     }
 }

@@ -44,12 +44,7 @@ pub const YARDSTICK: &str = "haproxy26";
 
 /// Every balancer.
 pub const PEERS: &[Peer] = &[
-    Peer {
-        name: "direct",
-        large_only: false,
-        command: None,
-        version: || None,
-    },
+    Peer { name: "direct", large_only: false, command: None, version: || None },
     Peer {
         name: "weir",
         large_only: false,
@@ -62,18 +57,8 @@ pub const PEERS: &[Peer] = &[
         command: Some(haproxy26),
         version: || Some(args(&"/usr/sbin/haproxy".into(), &["-v"])),
     },
-    Peer {
-        name: "haproxy26-splice",
-        large_only: true,
-        command: Some(haproxy26_splice),
-        version: || None,
-    },
-    Peer {
-        name: "haproxy28",
-        large_only: false,
-        command: Some(haproxy28),
-        version: haproxy28_version,
-    },
+    Peer { name: "haproxy26-splice", large_only: true, command: Some(haproxy26_splice), version: || None },
+    Peer { name: "haproxy28", large_only: false, command: Some(haproxy28), version: haproxy28_version },
     Peer {
         name: "nginx",
         large_only: false,
@@ -84,11 +69,7 @@ pub const PEERS: &[Peer] = &[
         name: "envoy",
         large_only: false,
         command: Some(envoy),
-        version: || {
-            packaged("envoy/_bin/envoy")
-                .ok()
-                .map(|path| args(&path, &["--version"]))
-        },
+        version: || packaged("envoy/_bin/envoy").ok().map(|path| args(&path, &["--version"])),
     },
     Peer {
         name: "caddy",
@@ -102,12 +83,7 @@ pub const PEERS: &[Peer] = &[
         command: Some(traefik),
         version: || Some(args(&venv().join("bin/traefik"), &["version"])),
     },
-    Peer {
-        name: "pingora",
-        large_only: false,
-        command: Some(pingora),
-        version: || None,
-    },
+    Peer { name: "pingora", large_only: false, command: Some(pingora), version: || None },
 ];
 
 /// The Python environment that holds packaged binaries.
@@ -135,10 +111,8 @@ fn args(program: &PathBuf, args: &[&str]) -> Command {
 fn packaged(path: &str) -> Outcome<PathBuf> {
     let lib = venv().join("lib");
     let versions = std::fs::read_dir(&lib).map_err(|e| format!("{}: {e}", lib.display()))?;
-    let found = versions
-        .flatten()
-        .map(|entry| entry.path().join("site-packages").join(path))
-        .find(|path| path.is_file());
+    let found =
+        versions.flatten().map(|entry| entry.path().join("site-packages").join(path)).find(|path| path.is_file());
     found.ok_or_else(|| format!("no {path} below {}", lib.display()))
 }
 
@@ -151,8 +125,7 @@ fn write(place: &Place, name: &str, text: &str) -> Outcome<PathBuf> {
 /// `config/weir.toml` with its marks filled in.
 fn weir(place: &Place) -> Outcome<Command> {
     let template = home().join("config/weir.toml");
-    let text =
-        std::fs::read_to_string(&template).map_err(|e| format!("{}: {e}", template.display()))?;
+    let text = std::fs::read_to_string(&template).map_err(|e| format!("{}: {e}", template.display()))?;
     let text = text
         .replace("{port}", &place.port.to_string())
         .replace("{metrics}", &place.extra_port.to_string())
@@ -169,12 +142,7 @@ fn weir(place: &Place) -> Outcome<Command> {
 ///
 /// `maxconn` and `maxpipes` together have to fit into 20,000 descriptors.
 fn haproxy_config(place: &Place, extra: &str) -> String {
-    let Place {
-        port,
-        backends: [one, two],
-        workers,
-        ..
-    } = place;
+    let Place { port, backends: [one, two], workers, .. } = place;
     format!(
         "global\n  nbthread {workers}\n  maxconn 9000\n  maxpipes 400\n  tune.pool-high-fd-ratio 90\n\
          defaults\n  mode http\n  http-reuse always\n  option forwardfor\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n{extra}\
@@ -191,11 +159,7 @@ fn haproxy26(place: &Place) -> Outcome<Command> {
 }
 
 fn haproxy26_splice(place: &Place) -> Outcome<Command> {
-    let file = write(
-        place,
-        "haproxy.cfg",
-        &haproxy_config(place, "  option splice-response\n"),
-    )?;
+    let file = write(place, "haproxy.cfg", &haproxy_config(place, "  option splice-response\n"))?;
     let mut command = Command::new("/usr/sbin/haproxy");
     command.arg("-db").arg("-f").arg(file);
     Ok(command)
@@ -225,18 +189,9 @@ fn haproxy28_command() -> Outcome<Command> {
 /// Traps: no upstream keep-alive without `keepalive`, HTTP/1.1 and an empty `Connection`; 1,000 requests per
 /// connection; a backlog of 511; temporary files for long responses.
 fn nginx(place: &Place) -> Outcome<Command> {
-    let Place {
-        port,
-        backends: [one, two],
-        workers,
-        ..
-    } = place;
+    let Place { port, backends: [one, two], workers, .. } = place;
     let folder = place.folder.display();
-    let user = if rustix::process::getuid().is_root() {
-        "user root;\n"
-    } else {
-        ""
-    };
+    let user = if rustix::process::getuid().is_root() { "user root;\n" } else { "" };
     let config = format!(
         "daemon off;\n{user}worker_processes {workers};\nworker_rlimit_nofile 20000;\npid {folder}/pid;\nerror_log stderr error;\n\
          events {{ worker_connections 12000; }}\n\
@@ -248,24 +203,14 @@ fn nginx(place: &Place) -> Outcome<Command> {
     );
     let file = write(place, "nginx.conf", &config)?;
     let mut command = Command::new("/usr/sbin/nginx");
-    command
-        .arg("-e")
-        .arg("stderr")
-        .arg("-p")
-        .arg(&place.folder)
-        .arg("-c")
-        .arg(file);
+    command.arg("-e").arg("stderr").arg("-p").arg(&place.folder).arg("-c").arg(file);
     Ok(command)
 }
 
 /// Trap: circuit breakers of 1,024 connections, pending requests and requests per cluster.
 fn envoy(place: &Place) -> Outcome<Command> {
     let at = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
-    let endpoints: Vec<_> = place
-        .backends
-        .iter()
-        .map(|port| json!({"endpoint": {"address": at(*port)}}))
-        .collect();
+    let endpoints: Vec<_> = place.backends.iter().map(|port| json!({"endpoint": {"address": at(*port)}})).collect();
     let router = json!({"name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router", "suppress_envoy_headers": true}});
     let manager = json!({
@@ -285,23 +230,14 @@ fn envoy(place: &Place) -> Outcome<Command> {
     command
         .arg("-c")
         .arg(file)
-        .args([
-            "--disable-hot-restart",
-            "--log-level",
-            "error",
-            "--concurrency",
-        ])
+        .args(["--disable-hot-restart", "--log-level", "error", "--concurrency"])
         .arg(place.workers.to_string());
     Ok(command)
 }
 
 /// Trap: 32 idle connections per backend.
 fn caddy(place: &Place) -> Outcome<Command> {
-    let upstreams: Vec<_> = place
-        .backends
-        .iter()
-        .map(|port| json!({"dial": format!("127.0.0.1:{port}")}))
-        .collect();
+    let upstreams: Vec<_> = place.backends.iter().map(|port| json!({"dial": format!("127.0.0.1:{port}")})).collect();
     let proxy = json!({"handler": "reverse_proxy", "upstreams": upstreams,
         "load_balancing": {"selection_policy": {"policy": "round_robin"}},
         "transport": {"protocol": "http", "keep_alive": {"max_idle_conns": 20_000, "max_idle_conns_per_host": 10_000}}});
@@ -310,14 +246,8 @@ fn caddy(place: &Place) -> Outcome<Command> {
             "automatic_https": {"disable": true}, "routes": [{"handle": [proxy]}]}}}}});
     let file = write(place, "caddy.json", &config.to_string())?;
     let mut command = Command::new(venv().join("bin/caddy"));
-    command
-        .arg("run")
-        .arg("--config")
-        .arg(file)
-        .env("GOMAXPROCS", place.workers.to_string());
-    command
-        .env("XDG_DATA_HOME", &place.folder)
-        .env("XDG_CONFIG_HOME", &place.folder);
+    command.arg("run").arg("--config").arg(file).env("GOMAXPROCS", place.workers.to_string());
+    command.env("XDG_DATA_HOME", &place.folder).env("XDG_CONFIG_HOME", &place.folder);
     Ok(command)
 }
 
@@ -332,10 +262,7 @@ fn traefik(place: &Place) -> Outcome<Command> {
     let file = write(place, "dynamic.yml", &dynamic)?;
     let mut command = Command::new(venv().join("bin/traefik"));
     command
-        .arg(format!(
-            "--entryPoints.web.address=127.0.0.1:{}",
-            place.port
-        ))
+        .arg(format!("--entryPoints.web.address=127.0.0.1:{}", place.port))
         .arg(format!("--providers.file.filename={}", file.display()));
     command.args([
         "--serversTransport.maxIdleConnsPerHost=10000",
@@ -343,9 +270,7 @@ fn traefik(place: &Place) -> Outcome<Command> {
         "--global.checkNewVersion=false",
         "--global.sendAnonymousUsage=false",
     ]);
-    command
-        .current_dir(&place.folder)
-        .env("GOMAXPROCS", place.workers.to_string());
+    command.current_dir(&place.folder).env("GOMAXPROCS", place.workers.to_string());
     Ok(command)
 }
 
@@ -356,8 +281,6 @@ fn pingora(place: &Place) -> Outcome<Command> {
         return Err(format!("no {}", binary.display()));
     }
     let mut command = Command::new(binary);
-    command
-        .arg(format!("127.0.0.1:{}", place.port))
-        .args(place.backends.map(|port| format!("127.0.0.1:{port}")));
+    command.arg(format!("127.0.0.1:{}", place.port)).args(place.backends.map(|port| format!("127.0.0.1:{port}")));
     Ok(command)
 }

@@ -78,10 +78,7 @@ fn columns(mode: &Mode) -> &'static [Column] {
 impl Results {
     /// Adds the figures of a cell.
     pub fn add(&mut self, mode: &'static str, peer: &'static str, round: u32, figures: Figures) {
-        self.cells
-            .entry((mode, peer))
-            .or_default()
-            .push((round, figures));
+        self.cells.entry((mode, peer)).or_default().push((round, figures));
     }
 
     /// The table of a mode, balancers in the order given.
@@ -94,11 +91,7 @@ impl Results {
         for (heading, ..) in columns {
             let _ = write!(out, " {heading} |");
         }
-        out.push_str(if has_notes {
-            " most frequent |\n"
-        } else {
-            "\n"
-        });
+        out.push_str(if has_notes { " most frequent |\n" } else { "\n" });
         out.push_str(&"|---".repeat(columns.len() + 2 + usize::from(has_notes)));
         out.push_str("|\n");
         for peer in peers {
@@ -110,10 +103,8 @@ impl Results {
                 let _ = write!(out, " {} |", spread(&values(rounds, figure), *digits));
             }
             if has_notes {
-                let note = rounds
-                    .last()
-                    .and_then(|(_, figures)| figures.get("breakdown")?.as_str())
-                    .unwrap_or_default();
+                let note =
+                    rounds.last().and_then(|(_, figures)| figures.get("breakdown")?.as_str()).unwrap_or_default();
                 let _ = write!(out, " {note} |");
             }
             out.push('\n');
@@ -129,12 +120,7 @@ impl Results {
         let ratios: Vec<f64> = rounds
             .iter()
             .filter_map(|(round, figures)| {
-                let other = yardstick
-                    .iter()
-                    .find(|(other, _)| other == round)?
-                    .1
-                    .get(key)?
-                    .as_f64()?;
+                let other = yardstick.iter().find(|(other, _)| other == round)?.1.get(key)?.as_f64()?;
                 let own = figures.get(key)?.as_f64()?;
                 (other > 0.0).then_some(own / other)
             })
@@ -156,10 +142,7 @@ impl Results {
 }
 
 fn values(rounds: &[(u32, Figures)], figure: &str) -> Vec<f64> {
-    rounds
-        .iter()
-        .filter_map(|(_, figures)| figures.get(figure)?.as_f64())
-        .collect()
+    rounds.iter().filter_map(|(_, figures)| figures.get(figure)?.as_f64()).collect()
 }
 
 /// `median (min–max)`, or the value alone where there is one.
@@ -170,11 +153,7 @@ fn spread(values: &[f64], digits: usize) -> String {
         return "–".to_owned();
     };
     let middle = sorted.len() / 2;
-    let median = if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        f64::midpoint(sorted[middle - 1], sorted[middle])
-    };
+    let median = if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
     if sorted.len() == 1 {
         return format!("{median:.digits$}");
     }
@@ -193,10 +172,7 @@ pub fn write_page(mode: &Mode, about: &str, table: &str) -> Outcome {
 }
 
 fn replace_between(page: &str, name: &str, text: &str) -> Outcome<String> {
-    let (begin, end) = (
-        format!("<!-- bench-lb {name}: begin -->"),
-        format!("<!-- bench-lb {name}: end -->"),
-    );
+    let (begin, end) = (format!("<!-- bench-lb {name}: begin -->"), format!("<!-- bench-lb {name}: end -->"));
     let missing = |mark: &str| format!("docs/performance.md has no line {mark}");
     let (before, rest) = page.split_once(&begin).ok_or_else(|| missing(&begin))?;
     let (_, after) = rest.split_once(&end).ok_or_else(|| missing(&end))?;
@@ -224,10 +200,7 @@ mod tests {
             results.add("keepalive-64", YARDSTICK, round, figures(yardstick));
         }
         let table = results.table(&MODES[0], &["weir", YARDSTICK]);
-        assert!(
-            table.contains("| weir | 0.50 (0.50–0.75) | 30.0 (20.0–40.0) |"),
-            "{table}"
-        );
+        assert!(table.contains("| weir | 0.50 (0.50–0.75) | 30.0 (20.0–40.0) |"), "{table}");
     }
 
     #[test]

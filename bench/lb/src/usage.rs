@@ -37,18 +37,11 @@ impl Usage {
 pub fn family(root: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         if let Some(fields) = stat_fields(pid) {
-            children
-                .entry(number(&fields, 1) as u32)
-                .or_default()
-                .push(pid);
+            children.entry(number(&fields, 1) as u32).or_default().push(pid);
         }
     }
     let mut found = vec![root];
@@ -73,18 +66,9 @@ pub fn read(root: u32) -> Usage {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         sum.rss_mib += status_value(&status, "VmRSS:") as f64 / 1_024.0;
         sum.peak_rss_mib += status_value(&status, "VmHWM:") as f64 / 1_024.0;
-        for task in std::fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let schedstat =
-                std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            let nanos: u64 = schedstat
-                .split(' ')
-                .next()
-                .and_then(|n| n.parse().ok())
-                .unwrap_or_default();
+        for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let schedstat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            let nanos: u64 = schedstat.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default();
             sum.cpu_secs += nanos as f64 / 1e9;
             let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
             sum.switches += status_value(&status, "voluntary_ctxt_switches:")
@@ -97,14 +81,8 @@ pub fn read(root: u32) -> Usage {
 /// Busy seconds of all processors since the machine started.
 pub fn machine_busy_secs() -> f64 {
     let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let numbers: Vec<u64> = text
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|n| n.parse().ok())
-        .collect();
+    let numbers: Vec<u64> =
+        text.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
     let idle: u64 = numbers.iter().skip(3).take(2).sum();
     let total: u64 = numbers.iter().take(8).sum();
     total.saturating_sub(idle) as f64 / rustix::param::clock_ticks_per_second() as f64
@@ -119,16 +97,12 @@ fn stat_fields(pid: u32) -> Option<Vec<String>> {
 }
 
 fn number(fields: &[String], at: usize) -> u64 {
-    fields
-        .get(at)
-        .and_then(|field| field.parse().ok())
-        .unwrap_or_default()
+    fields.get(at).and_then(|field| field.parse().ok()).unwrap_or_default()
 }
 
 fn status_value(status: &str, key: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(key));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-        .unwrap_or_default()
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -138,10 +112,7 @@ mod tests {
     #[test]
     fn this_process_is_read() {
         let before = read(std::process::id());
-        assert!(
-            before.rss_mib > 0.1 && before.peak_rss_mib >= before.rss_mib,
-            "{before:?}"
-        );
+        assert!(before.rss_mib > 0.1 && before.peak_rss_mib >= before.rss_mib, "{before:?}");
         let mut x = 1_u64;
         let start = std::time::Instant::now();
         while start.elapsed().as_millis() < 30 {

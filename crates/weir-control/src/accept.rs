@@ -19,19 +19,13 @@ pub(crate) fn exposition(accept: &str) -> Exposition {
             text = text.max(quality);
         }
     }
-    if open_metrics > 0 && open_metrics >= text {
-        Exposition::OpenMetrics
-    } else {
-        Exposition::Prometheus
-    }
+    if open_metrics > 0 && open_metrics >= text { Exposition::OpenMetrics } else { Exposition::Prometheus }
 }
 
 /// A `qvalue` (RFC 9110 section 12.4.2) in thousandths; `None` if it is not one.
 fn thousandths(text: &str) -> Option<u32> {
     let value: f64 = text.parse().ok()?;
-    (0.0..=1.0)
-        .contains(&value)
-        .then(|| (value * 1_000.0).round() as u32)
+    (0.0..=1.0).contains(&value).then(|| (value * 1_000.0).round() as u32)
 }
 
 #[cfg(test)]
@@ -48,10 +42,7 @@ mod tests {
             ("text/plain", classic),
             ("application/openmetrics-text", open),
             ("application/openmetrics-text;q=0", classic),
-            (
-                "application/openmetrics-text; version=1.0.0; q=0.4, text/plain;q=0.5",
-                classic,
-            ),
+            ("application/openmetrics-text; version=1.0.0; q=0.4, text/plain;q=0.5", classic),
             ("application/openmetrics-text;q=nonsense", classic),
             (
                 "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;\

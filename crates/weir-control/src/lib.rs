@@ -26,8 +26,5 @@ mod stream;
 mod tests;
 mod view;
 
-pub use server::{
-    HEAD_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS, SHUTDOWN_TIMEOUT, WRITE_TIMEOUT,
-    serve,
-};
+pub use server::{HEAD_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS, SHUTDOWN_TIMEOUT, WRITE_TIMEOUT, serve};
 pub use view::{NotReady, Readiness, View};

@@ -32,20 +32,10 @@ pub(crate) fn router(view: Arc<dyn View>) -> Router {
 }
 
 async fn metrics(State(view): Shared, headers: HeaderMap) -> Response {
-    let accept = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = exposition(&accept.collect::<Vec<_>>().join(","));
     let text = weir_telemetry::render(view.sources(), format);
-    (
-        [
-            (header::CONTENT_TYPE, format.content_type()),
-            (header::VARY, "accept"),
-        ],
-        text,
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response()
 }
 
 async fn live() -> Response {
@@ -55,11 +45,9 @@ async fn live() -> Response {
 async fn ready(State(view): Shared) -> Response {
     match view.readiness() {
         Readiness::Ready => Json(json!({ "ready": true })).into_response(),
-        Readiness::NotReady(reason) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({ "ready": false, "reason": reason })),
-        )
-            .into_response(),
+        Readiness::NotReady(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reason": reason }))).into_response()
+        }
     }
 }
 
@@ -70,18 +58,13 @@ async fn clusters(State(view): Shared) -> Response {
 async fn cluster(State(view): Shared, Path(name): Path<String>) -> Response {
     match view.cluster(&name) {
         Some(cluster) => Json(cluster).into_response(),
-        None => error(
-            StatusCode::NOT_FOUND,
-            "no_such_cluster",
-            "no cluster of this name: see /clusters",
-        ),
+        None => error(StatusCode::NOT_FOUND, "no_such_cluster", "no cluster of this name: see /clusters"),
     }
 }
 
 async fn version(State(view): Shared) -> Response {
     let build = view.build();
-    Json(json!({ "name": "weir", "version": build.version, "commit": build.commit }))
-        .into_response()
+    Json(json!({ "name": "weir", "version": build.version, "commit": build.commit })).into_response()
 }
 
 async fn index() -> Response {
@@ -93,27 +76,15 @@ async fn index() -> Response {
         <li><a href=\"/live\">/live</a>: 200 while the process answers</li>\n\
         <li><a href=\"/version\">/version</a>: the build</li>\n\
         </ul></body></html>\n";
-    (
-        [(header::CONTENT_SECURITY_POLICY, "default-src 'none'")],
-        Html(PAGE),
-    )
-        .into_response()
+    ([(header::CONTENT_SECURITY_POLICY, "default-src 'none'")], Html(PAGE)).into_response()
 }
 
 async fn not_found() -> Response {
-    error(
-        StatusCode::NOT_FOUND,
-        "not_found",
-        "no such path: / lists the paths",
-    )
+    error(StatusCode::NOT_FOUND, "not_found", "no such path: / lists the paths")
 }
 
 async fn method_not_allowed() -> Response {
-    error(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        "this listener is read-only: use GET or HEAD",
-    )
+    error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this listener is read-only: use GET or HEAD")
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> Response {
@@ -123,9 +94,6 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response {
 async fn common_fields(mut response: Response) -> Response {
     let fields = response.headers_mut();
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    fields.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

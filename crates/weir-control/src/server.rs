@@ -45,11 +45,8 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) const DEFAULT: Self = Self {
-        connections: MAX_CONNECTIONS,
-        head_timeout: HEAD_TIMEOUT,
-        write_timeout: WRITE_TIMEOUT,
-    };
+    pub(crate) const DEFAULT: Self =
+        Self { connections: MAX_CONNECTIONS, head_timeout: HEAD_TIMEOUT, write_timeout: WRITE_TIMEOUT };
 }
 
 /// Serves the observation paths on `listener` until `shutdown` completes; then lets answers under way end
@@ -93,19 +90,13 @@ pub(crate) async fn serve_within(
     drop(listener);
     // Connections hold receivers; with none left there is nobody to tell.
     let _ = stop.send(true);
-    let _ = timeout(SHUTDOWN_TIMEOUT, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
+    let _ = timeout(SHUTDOWN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
     Ok(())
 }
 
 /// The next connection, with its place. Cancel safe: a connection is accepted only once a place is held,
 /// and returned in the same poll.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(places).acquire_owned().await else {
@@ -114,11 +105,7 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, _)) => return (stream, place),
             Err(error) => {
-                event::AcceptFailed {
-                    listener: "metrics",
-                    error,
-                }
-                .emit();
+                event::AcceptFailed { listener: "metrics", error }.emit();
                 sleep(ACCEPT_PAUSE).await;
             }
         }

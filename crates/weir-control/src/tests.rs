@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weir_core::{Health, Phase, PhaseTimes, Reason, WallTime};
-use weir_telemetry::{
-    BuildInfo, ClusterView, EndpointStats, EndpointView, ProcessStats, Sources, WorkerStats,
-};
+use weir_telemetry::{BuildInfo, ClusterView, EndpointStats, EndpointView, ProcessStats, Sources, WorkerStats};
 
 use crate::server::{Bounds, serve_within};
 use crate::{MAX_HEAD_BYTES, MAX_HEADERS, NotReady, Readiness, View};
@@ -23,24 +21,11 @@ fn metrics_come_in_the_format_asked_for() {
     let server = Server::start(Bounds::DEFAULT);
     let classic = server.get("/metrics");
     assert_eq!(classic.status, 200);
-    assert_eq!(
-        classic.field("content-type"),
-        "text/plain; version=0.0.4; charset=utf-8"
-    );
-    assert!(
-        classic
-            .text()
-            .contains("\nweir_cluster_panic{cluster=\"web\"} 1\n"),
-        "{}",
-        classic.text()
-    );
+    assert_eq!(classic.field("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert!(classic.text().contains("\nweir_cluster_panic{cluster=\"web\"} 1\n"), "{}", classic.text());
     assert!(!classic.text().contains("# EOF"));
-    let open = server
-        .ask("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n");
-    assert_eq!(
-        open.field("content-type"),
-        "application/openmetrics-text; version=1.0.0; charset=utf-8"
-    );
+    let open = server.ask("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n");
+    assert_eq!(open.field("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(open.text().ends_with("# EOF\n"));
 }
 
@@ -98,24 +83,15 @@ fn clusters_show_their_endpoints() {
             }],
         })
     );
-    assert_eq!(
-        server.get("/clusters/two%20words").json()["name"],
-        "two words"
-    );
+    assert_eq!(server.get("/clusters/two%20words").json()["name"], "two words");
     let missing = server.get("/clusters/nothing");
-    assert_eq!(
-        (missing.status, &missing.json()["error"]),
-        (404, &json!("no_such_cluster"))
-    );
+    assert_eq!((missing.status, &missing.json()["error"]), (404, &json!("no_such_cluster")));
 }
 
 #[test]
 fn version_and_index() {
     let server = Server::start(Bounds::DEFAULT);
-    assert_eq!(
-        server.get("/version").json(),
-        json!({ "name": "weir", "version": "0.1.0", "commit": "abc" })
-    );
+    assert_eq!(server.get("/version").json(), json!({ "name": "weir", "version": "0.1.0", "commit": "abc" }));
     let index = server.get("/");
     assert_eq!(index.field("content-type"), "text/html; charset=utf-8");
     for path in ["/metrics", "/clusters", "/ready", "/live", "/version"] {
@@ -127,34 +103,16 @@ fn version_and_index() {
 #[test]
 fn every_answer_is_fresh_and_errors_are_json() {
     let server = Server::start(Bounds::DEFAULT);
-    for path in [
-        "/",
-        "/metrics",
-        "/live",
-        "/ready",
-        "/clusters",
-        "/version",
-        "/nothing",
-        "/clusters/no",
-    ] {
+    for path in ["/", "/metrics", "/live", "/ready", "/clusters", "/version", "/nothing", "/clusters/no"] {
         let answer = server.get(path);
         assert_eq!(answer.field("cache-control"), "no-store", "{path}");
         assert_eq!(answer.find("access-control-allow-origin"), None, "{path}");
     }
     let missing = server.get("/metrics/");
-    assert_eq!(
-        (missing.status, &missing.json()["error"]),
-        (404, &json!("not_found"))
-    );
+    assert_eq!((missing.status, &missing.json()["error"]), (404, &json!("not_found")));
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
-        let refused = server.ask(&format!(
-            "{method} /clusters HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
-        ));
-        assert_eq!(
-            (refused.status, &refused.json()["error"]),
-            (405, &json!("method_not_allowed")),
-            "{method}"
-        );
+        let refused = server.ask(&format!("{method} /clusters HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"));
+        assert_eq!((refused.status, &refused.json()["error"]), (405, &json!("method_not_allowed")), "{method}");
         assert_eq!(refused.field("allow"), "GET,HEAD");
     }
     let head = server.ask("HEAD /clusters HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -175,19 +133,14 @@ fn heads_are_bounded() {
 
 #[test]
 fn a_head_that_does_not_come_is_not_waited_for() {
-    let server = Server::start(Bounds {
-        head_timeout: Duration::from_millis(500),
-        ..Bounds::DEFAULT
-    });
+    let server = Server::start(Bounds { head_timeout: Duration::from_millis(500), ..Bounds::DEFAULT });
     let mut stream = server.connect();
     stream.write_all(b"GET /live HT").unwrap();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     // The same for one that is idle after an answer.
     let mut stream = server.connect();
-    stream
-        .write_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.starts_with(b"HTTP/1.1 200"));
@@ -195,18 +148,11 @@ fn a_head_that_does_not_come_is_not_waited_for() {
 
 #[test]
 fn a_connection_above_the_maximum_waits_for_a_place() {
-    let server = Server::start(Bounds {
-        connections: 2,
-        ..Bounds::DEFAULT
-    });
+    let server = Server::start(Bounds { connections: 2, ..Bounds::DEFAULT });
     let held: Vec<TcpStream> = (0..2).map(|_| server.hold()).collect();
     let mut third = server.connect();
-    third
-        .write_all(b"GET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    third
-        .set_read_timeout(Some(Duration::from_millis(100)))
-        .unwrap();
+    third.write_all(b"GET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    third.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     assert!(third.read(&mut [0; 16]).is_err(), "no place, no answer");
     drop(held);
     third.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -217,16 +163,11 @@ fn a_connection_above_the_maximum_waits_for_a_place() {
 
 #[test]
 fn a_client_that_does_not_read_loses_its_place() {
-    let server = Server::start(Bounds {
-        connections: 1,
-        write_timeout: Duration::from_millis(50),
-        ..Bounds::DEFAULT
-    });
+    let server = Server::start(Bounds { connections: 1, write_timeout: Duration::from_millis(50), ..Bounds::DEFAULT });
     // Far more than the socket buffers hold.
     server.view.padding.store(24 << 20, Ordering::Relaxed);
     let mut deaf = server.connect();
-    deaf.write_all(b"GET /clusters HTTP/1.1\r\nHost: x\r\n\r\n")
-        .unwrap();
+    deaf.write_all(b"GET /clusters HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut first = [0; 1];
     deaf.read_exact(&mut first).unwrap();
     server.view.padding.store(0, Ordering::Relaxed);
@@ -281,10 +222,7 @@ impl View for Fixture {
     }
 
     fn build(&self) -> BuildInfo {
-        BuildInfo {
-            version: "0.1.0",
-            commit: "abc",
-        }
+        BuildInfo { version: "0.1.0", commit: "abc" }
     }
 }
 
@@ -333,21 +271,13 @@ impl Server {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let served: Arc<dyn View> = Arc::clone(&view) as _;
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let shutdown = async {
                 let _ = stopped.await;
             };
             runtime.block_on(serve_within(bounds, listener, served, shutdown))
         });
-        Self {
-            address,
-            view,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { address, view, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Stops the server and waits until it has ended.
@@ -369,9 +299,7 @@ impl Server {
     /// A connection that has had one answer and stays open.
     fn hold(&self) -> TcpStream {
         let mut stream = self.connect();
-        stream
-            .write_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut seen = Vec::new();
         let mut byte = [0];
         while !seen.ends_with(b"{\"live\":true}") {
@@ -382,9 +310,7 @@ impl Server {
     }
 
     fn get(&self, path: &str) -> Answer {
-        self.ask(&format!(
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        ))
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
     }
 
     fn ask(&self, request: &str) -> Answer {
@@ -411,48 +337,27 @@ struct Answer {
 
 impl Answer {
     fn parse(bytes: &[u8]) -> Self {
-        let end = bytes
-            .windows(4)
-            .position(|window| window == b"\r\n\r\n")
-            .expect("a whole head");
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head");
         let head = std::str::from_utf8(&bytes[..end]).unwrap();
         let mut lines = head.split("\r\n");
-        let status = lines
-            .next()
-            .unwrap()
-            .split(' ')
-            .nth(1)
-            .unwrap()
-            .parse()
-            .unwrap();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         let fields = lines
             .map(|line| line.split_once(": ").unwrap())
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
-        let answer = Self {
-            status,
-            fields,
-            body: bytes[end + 4..].to_vec(),
-        };
+        let answer = Self { status, fields, body: bytes[end + 4..].to_vec() };
         if !answer.body.is_empty() {
-            assert_eq!(
-                answer.field("content-length"),
-                answer.body.len().to_string()
-            );
+            assert_eq!(answer.field("content-length"), answer.body.len().to_string());
         }
         answer
     }
 
     fn find(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(field, _)| field == name)
-            .map(|(_, value)| value.as_str())
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
     fn field(&self, name: &str) -> &str {
-        self.find(name)
-            .unwrap_or_else(|| panic!("no {name} in {:?}", self.fields))
+        self.find(name).unwrap_or_else(|| panic!("no {name} in {:?}", self.fields))
     }
 
     fn text(&self) -> &str {

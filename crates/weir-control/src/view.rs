@@ -11,9 +11,7 @@ pub trait View: Send + Sync + 'static {
 
     /// One cluster, `None` if there is none of that name.
     fn cluster(&self, name: &str) -> Option<ClusterView> {
-        self.clusters()
-            .into_iter()
-            .find(|cluster| cluster.name == name)
+        self.clusters().into_iter().find(|cluster| cluster.name == name)
     }
 
     /// Whether new traffic is welcome.

@@ -20,7 +20,6 @@ mod source;
 pub use resolver::{Families, LOOKUP_TIMEOUT, LookupError, Resolver};
 pub use run::{CONCURRENT_LOOKUPS, Settings, run};
 pub use schedule::{
-    Answer, BACKOFF_CEILING, BACKOFF_FLOOR, MAX_ADDRESSES, Outcome, Schedule, ScheduleParams,
-    TTL_CEILING, TTL_FLOOR,
+    Answer, BACKOFF_CEILING, BACKOFF_FLOOR, MAX_ADDRESSES, Outcome, Schedule, ScheduleParams, TTL_CEILING, TTL_FLOOR,
 };
 pub use source::{Event, Row, SOURCES, Source, SourceId, Spec, Update};

@@ -75,12 +75,7 @@ impl Resolver {
     /// A resolver that asks `nameserver` (UDP, and TCP if an answer is truncated), or those of
     /// `/etc/resolv.conf` with its search list if none is given. `/etc/hosts` comes first either way.
     pub fn new(nameserver: Option<SocketAddr>, families: Families) -> Self {
-        Self {
-            nameserver,
-            families,
-            watched: SYSTEM_FILES.map(PathBuf::from),
-            current: Mutex::new(None),
-        }
+        Self { nameserver, families, watched: SYSTEM_FILES.map(PathBuf::from), current: Mutex::new(None) }
     }
 
     /// The addresses of `host` and how long they are valid: the shortest TTL of all records on the way.
@@ -88,10 +83,7 @@ impl Resolver {
     /// Must run within a tokio runtime. Cancel-safe: a lookup that is dropped has changed nothing.
     pub async fn lookup(&self, host: &str) -> Result<Answer, LookupError> {
         if let Ok(ip) = host.parse() {
-            return Ok(Answer {
-                addresses: vec![ip],
-                ttl: Duration::MAX,
-            });
+            return Ok(Answer { addresses: vec![ip], ttl: Duration::MAX });
         }
         if host.is_empty() {
             return Err(LookupError::Failed("the host name is empty".into()));
@@ -104,10 +96,8 @@ impl Resolver {
     async fn ask(&self, resolver: &TokioResolver, host: &str) -> Result<Answer, LookupError> {
         let found = match self.families {
             Families::Both => {
-                let (v4, v6) = tokio::join!(
-                    ask_for(resolver, host, RecordType::A),
-                    ask_for(resolver, host, RecordType::AAAA),
-                );
+                let (v4, v6) =
+                    tokio::join!(ask_for(resolver, host, RecordType::A), ask_for(resolver, host, RecordType::AAAA),);
                 // If one half fails, so does the whole: half of the addresses would be taken for all.
                 merge(v4?, v6?)
             }
@@ -119,33 +109,20 @@ impl Resolver {
 
     /// The resolver for the system's files as they are now.
     fn resolver(&self) -> Result<Arc<TokioResolver>, LookupError> {
-        let changed = |at: usize| {
-            self.watched[at]
-                .metadata()
-                .and_then(|data| data.modified())
-                .ok()
-        };
+        let changed = |at: usize| self.watched[at].metadata().and_then(|data| data.modified()).ok();
         let stamps: Stamps = std::array::from_fn(changed);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = current.as_ref().filter(|current| current.stamps == stamps) {
             return Ok(current.resolver.clone());
         }
-        let resolver = Arc::new(
-            self.make()
-                .map_err(|error| LookupError::Failed(error.to_string().into()))?,
-        );
-        *current = Some(Current {
-            stamps,
-            resolver: resolver.clone(),
-        });
+        let resolver = Arc::new(self.make().map_err(|error| LookupError::Failed(error.to_string().into()))?);
+        *current = Some(Current { stamps, resolver: resolver.clone() });
         Ok(resolver)
     }
 
     fn make(&self) -> Result<TokioResolver, NetError> {
         let mut builder = match self.nameserver {
-            Some(address) => {
-                TokioResolver::builder_with_config(only(address), TokioRuntimeProvider::default())
-            }
+            Some(address) => TokioResolver::builder_with_config(only(address), TokioRuntimeProvider::default()),
             None => TokioResolver::builder_tokio().unwrap_or_else(|error| {
                 tracing::warn!(%error, "/etc/resolv.conf cannot be used; only /etc/hosts is");
                 let none = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
@@ -170,11 +147,7 @@ fn only(address: SocketAddr) -> ResolverConfig {
 }
 
 /// The records of the first type that the name has.
-async fn first(
-    resolver: &TokioResolver,
-    host: &str,
-    types: [RecordType; 2],
-) -> Result<Option<Answer>, LookupError> {
+async fn first(resolver: &TokioResolver, host: &str, types: [RecordType; 2]) -> Result<Option<Answer>, LookupError> {
     match ask_for(resolver, host, types[0]).await? {
         Some(answer) => Ok(Some(answer)),
         None => ask_for(resolver, host, types[1]).await,
@@ -182,26 +155,16 @@ async fn first(
 }
 
 /// The addresses of one type; `None` if the name servers are sure that there are none.
-async fn ask_for(
-    resolver: &TokioResolver,
-    host: &str,
-    kind: RecordType,
-) -> Result<Option<Answer>, LookupError> {
+async fn ask_for(resolver: &TokioResolver, host: &str, kind: RecordType) -> Result<Option<Answer>, LookupError> {
     let lookup = match resolver.lookup(host, kind).await {
         Ok(lookup) => lookup,
         Err(error) if error.is_no_records_found() => return Ok(None),
         Err(error) => return Err(LookupError::Failed(error.to_string().into())),
     };
     let records = lookup.answers();
-    let addresses: Vec<IpAddr> = records
-        .iter()
-        .filter_map(|record| record.data.ip_addr())
-        .collect();
+    let addresses: Vec<IpAddr> = records.iter().filter_map(|record| record.data.ip_addr()).collect();
     let ttl = records.iter().map(|record| record.ttl).min().unwrap_or(0);
-    let answer = Answer {
-        addresses,
-        ttl: Duration::from_secs(u64::from(ttl)),
-    };
+    let answer = Answer { addresses, ttl: Duration::from_secs(u64::from(ttl)) };
     Ok(Some(answer).filter(|answer| !answer.addresses.is_empty()))
 }
 
@@ -222,18 +185,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_of_the_system_files_starts_anew() {
-        let path =
-            std::env::temp_dir().join(format!("weir-discovery-{}-hosts", std::process::id()));
+        let path = std::env::temp_dir().join(format!("weir-discovery-{}-hosts", std::process::id()));
         std::fs::write(&path, "").unwrap();
-        let mut resolver =
-            Resolver::new(Some(SocketAddr::from(([127, 0, 0, 1], 9))), Families::Both);
+        let mut resolver = Resolver::new(Some(SocketAddr::from(([127, 0, 0, 1], 9))), Families::Both);
         resolver.watched = [path.with_extension("absent"), path.clone()];
 
         let first = resolver.resolver().unwrap();
-        assert!(
-            Arc::ptr_eq(&first, &resolver.resolver().unwrap()),
-            "kept while nothing changes"
-        );
+        assert!(Arc::ptr_eq(&first, &resolver.resolver().unwrap()), "kept while nothing changes");
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         let second = resolver.resolver().unwrap();

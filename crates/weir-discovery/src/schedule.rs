@@ -104,20 +104,9 @@ impl Default for ScheduleParams {
 impl Schedule {
     /// A name to be asked for at once. `known` are the addresses of an earlier life; `seed` varies the
     /// pauses after failures.
-    pub fn new(
-        params: ScheduleParams,
-        seed: u64,
-        known: Option<Vec<IpAddr>>,
-        now: Instant,
-    ) -> Self {
+    pub fn new(params: ScheduleParams, seed: u64, known: Option<Vec<IpAddr>>, now: Instant) -> Self {
         let addresses = known.filter(|known| !known.is_empty()).map(in_order);
-        Self {
-            params,
-            rng: Rng::new(seed),
-            addresses,
-            failures: 0,
-            state: State::Waiting(now),
-        }
+        Self { params, rng: Rng::new(seed), addresses, failures: 0, state: State::Waiting(now) }
     }
 
     /// When [`Self::handle_timeout`] wants to be called; [`Instant::FAR`] while an answer is under way.
@@ -138,11 +127,7 @@ impl Schedule {
     }
 
     /// Takes the answer and says what it changes.
-    pub fn handle_answer(
-        &mut self,
-        now: Instant,
-        answer: Result<Answer, LookupError>,
-    ) -> Option<Outcome> {
+    pub fn handle_answer(&mut self, now: Instant, answer: Result<Answer, LookupError>) -> Option<Outcome> {
         let outcome = match answer {
             Ok(answer) if answer.addresses.is_empty() => self.failed(now, LookupError::NoAddresses),
             Ok(answer) => self.answered(now, answer),
@@ -158,10 +143,7 @@ impl Schedule {
     }
 
     fn answered(&mut self, now: Instant, answer: Answer) -> Option<Outcome> {
-        let ttl = answer
-            .ttl
-            .min(self.params.ttl_ceiling)
-            .max(self.params.ttl_floor);
+        let ttl = answer.ttl.min(self.params.ttl_ceiling).max(self.params.ttl_floor);
         self.state = State::Waiting(now + ttl);
         let addresses = in_order(answer.addresses);
         let recovered = std::mem::take(&mut self.failures) > 0;
@@ -171,31 +153,18 @@ impl Schedule {
     }
 
     fn failed(&mut self, now: Instant, error: LookupError) -> Option<Outcome> {
-        let doubled = self
-            .params
-            .backoff_floor
-            .saturating_mul(1 << self.failures.min(16));
+        let doubled = self.params.backoff_floor.saturating_mul(1 << self.failures.min(16));
         let pause = doubled.min(self.params.backoff_ceiling);
         // 80 to 120 %.
         let percent = 80 + self.rng.below(41) as u32;
         self.state = State::Waiting(now + pause.saturating_mul(percent) / 100);
         self.failures = self.failures.saturating_add(1);
-        (self.failures == 1).then_some(Outcome::Failed {
-            error,
-            has_addresses: self.addresses.is_some(),
-        })
+        (self.failures == 1).then_some(Outcome::Failed { error, has_addresses: self.addresses.is_some() })
     }
 
     fn check_invariants(&self, now: Instant) {
-        debug_assert!(
-            matches!(self.state, State::Waiting(due) if due >= now),
-            "asks again, and not in the past"
-        );
-        debug_assert!(
-            self.addresses
-                .as_ref()
-                .is_none_or(|held| !held.is_empty() && held.is_sorted())
-        );
+        debug_assert!(matches!(self.state, State::Waiting(due) if due >= now), "asks again, and not in the past");
+        debug_assert!(self.addresses.as_ref().is_none_or(|held| !held.is_empty() && held.is_sorted()));
     }
 }
 
@@ -214,17 +183,12 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn ips(last: &[u8]) -> Vec<IpAddr> {
-        last.iter()
-            .map(|&last| IpAddr::from([10, 0, 0, last]))
-            .collect()
+        last.iter().map(|&last| IpAddr::from([10, 0, 0, last])).collect()
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "an answer, as `bad` is one")]
     fn good(last: &[u8], ttl_secs: u64) -> Result<Answer, LookupError> {
-        Ok(Answer {
-            addresses: ips(last),
-            ttl: Duration::from_secs(ttl_secs),
-        })
+        Ok(Answer { addresses: ips(last), ttl: Duration::from_secs(ttl_secs) })
     }
 
     fn bad() -> Result<Answer, LookupError> {
@@ -232,21 +196,11 @@ mod tests {
     }
 
     /// Jumps to the next lookup, answers it at once, and says when that was.
-    fn next(
-        schedule: &mut Schedule,
-        answer: Result<Answer, LookupError>,
-    ) -> (Instant, Option<Outcome>) {
+    fn next(schedule: &mut Schedule, answer: Result<Answer, LookupError>) -> (Instant, Option<Outcome>) {
         let now = schedule.poll_timeout();
         assert!(schedule.handle_timeout(now));
-        assert_eq!(
-            schedule.poll_timeout(),
-            Instant::FAR,
-            "one lookup at a time"
-        );
-        assert!(
-            !schedule.handle_timeout(Instant::FAR),
-            "one lookup at a time"
-        );
+        assert_eq!(schedule.poll_timeout(), Instant::FAR, "one lookup at a time");
+        assert!(!schedule.handle_timeout(Instant::FAR), "one lookup at a time");
         (now, schedule.handle_answer(now, answer))
     }
 
@@ -259,33 +213,17 @@ mod tests {
         let mut schedule = new(None);
         let (at, outcome) = next(&mut schedule, good(&[2, 1, 2], 60));
         assert_eq!(at, Instant::ZERO);
-        assert_eq!(
-            outcome,
-            Some(Outcome::Addresses(ips(&[1, 2]).into())),
-            "in order, once each"
-        );
-        assert!(
-            !schedule.handle_timeout(Instant::from_millis(59_999)),
-            "not before"
-        );
+        assert_eq!(outcome, Some(Outcome::Addresses(ips(&[1, 2]).into())), "in order, once each");
+        assert!(!schedule.handle_timeout(Instant::from_millis(59_999)), "not before");
         let (at, outcome) = next(&mut schedule, good(&[1, 2], 60));
-        assert_eq!(
-            (at, outcome),
-            (Instant::from_millis(60_000), None),
-            "the same in another order is no change"
-        );
+        assert_eq!((at, outcome), (Instant::from_millis(60_000), None), "the same in another order is no change");
         let (_, outcome) = next(&mut schedule, good(&[3], 60));
         assert_eq!(outcome, Some(Outcome::Addresses(ips(&[3]).into())));
     }
 
     #[test]
     fn ttls_have_a_floor_and_a_ceiling() {
-        for (ttl, used) in [
-            (0, TTL_FLOOR),
-            (1, SECOND),
-            (86_400, TTL_CEILING),
-            (u64::MAX, TTL_CEILING),
-        ] {
+        for (ttl, used) in [(0, TTL_FLOOR), (1, SECOND), (86_400, TTL_CEILING), (u64::MAX, TTL_CEILING)] {
             let mut schedule = new(None);
             next(&mut schedule, good(&[1], ttl));
             assert_eq!(schedule.poll_timeout(), Instant::ZERO + used, "{ttl}");
@@ -301,70 +239,34 @@ mod tests {
             let (at, outcome) = next(&mut schedule, if nth == 3 { good(&[], 5) } else { bad() });
             pauses.push(schedule.poll_timeout().since(at).as_millis());
             assert_eq!(outcome.is_some(), nth == 0, "reported once");
-            assert_eq!(
-                schedule.addresses().map(|held| held.to_vec()),
-                Some(ips(&[1]))
-            );
+            assert_eq!(schedule.addresses().map(|held| held.to_vec()), Some(ips(&[1])));
         }
         for (pause, ideal) in pauses.iter().zip([1, 2, 4, 8, 16, 30, 30, 30]) {
             assert!((ideal * 800..=ideal * 1_200).contains(pause), "{pauses:?}");
         }
         let (at, outcome) = next(&mut schedule, good(&[1], 10));
-        assert_eq!(
-            outcome,
-            Some(Outcome::Addresses(ips(&[1]).into())),
-            "works again, and says so"
-        );
+        assert_eq!(outcome, Some(Outcome::Addresses(ips(&[1]).into())), "works again, and says so");
         assert_eq!(schedule.poll_timeout(), at + 10 * SECOND);
         let (at, _) = next(&mut schedule, bad());
-        assert!(
-            schedule.poll_timeout().since(at) <= SECOND * 12 / 10,
-            "the backoff starts anew"
-        );
+        assert!(schedule.poll_timeout().since(at) <= SECOND * 12 / 10, "the backoff starts anew");
     }
 
     #[test]
     fn a_start_without_an_answer_says_so() {
         let (_, outcome) = next(&mut new(None), bad());
-        assert!(matches!(
-            outcome,
-            Some(Outcome::Failed {
-                has_addresses: false,
-                ..
-            })
-        ));
+        assert!(matches!(outcome, Some(Outcome::Failed { has_addresses: false, .. })));
         let (_, outcome) = next(&mut new(Some(ips(&[1]))), good(&[], 5));
-        assert_eq!(
-            outcome,
-            Some(Outcome::Failed {
-                error: LookupError::NoAddresses,
-                has_addresses: true
-            })
-        );
+        assert_eq!(outcome, Some(Outcome::Failed { error: LookupError::NoAddresses, has_addresses: true }));
         let (_, outcome) = next(&mut new(Some(ips(&[1]))), good(&[1], 5));
         assert_eq!(outcome, None, "known from before");
     }
 
     #[test]
     fn an_endless_answer_is_cut() {
-        let many = (0..5_000_u32)
-            .map(|n| IpAddr::from(n.to_be_bytes()))
-            .rev()
-            .collect();
-        let (_, outcome) = next(
-            &mut new(None),
-            Ok(Answer {
-                addresses: many,
-                ttl: SECOND,
-            }),
-        );
-        let Some(Outcome::Addresses(held)) = outcome else {
-            panic!("{outcome:?}")
-        };
-        assert_eq!(
-            (held.len(), held[0]),
-            (MAX_ADDRESSES, IpAddr::from([0, 0, 0, 0]))
-        );
+        let many = (0..5_000_u32).map(|n| IpAddr::from(n.to_be_bytes())).rev().collect();
+        let (_, outcome) = next(&mut new(None), Ok(Answer { addresses: many, ttl: SECOND }));
+        let Some(Outcome::Addresses(held)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((held.len(), held[0]), (MAX_ADDRESSES, IpAddr::from([0, 0, 0, 0])));
     }
 
     proptest! {

@@ -115,10 +115,7 @@ impl Context {
 
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Row")
-            .field("name", &self.name)
-            .field("summary", &self.summary)
-            .finish_non_exhaustive()
+        f.debug_struct("Row").field("name", &self.name).field("summary", &self.summary).finish_non_exhaustive()
     }
 }
 
@@ -128,17 +125,8 @@ mod tests {
 
     #[test]
     fn every_spec_has_its_row() {
-        let specs = [
-            Spec::Static(Arc::new([])),
-            Spec::Dns {
-                host: "example.org".into(),
-                port: 80,
-            },
-        ];
+        let specs = [Spec::Static(Arc::new([])), Spec::Dns { host: "example.org".into(), port: 80 }];
         let names: Vec<_> = specs.iter().map(|spec| spec.row().name).collect();
-        assert_eq!(
-            names,
-            SOURCES.iter().map(|row| row.name).collect::<Vec<_>>()
-        );
+        assert_eq!(names, SOURCES.iter().map(|row| row.name).collect::<Vec<_>>());
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use weir_core::Address;
 use weir_net::epoll::{EpollIo, Worker, WorkerConfig};
 use weir_net::{
-    Close, ConnId, ConnectOptions, Io, IoFault, ListenOptions, ListenerId, Piece, Protocol,
-    PumpEnd, Sent, bind_listener,
+    Close, ConnId, ConnectOptions, Io, IoFault, ListenOptions, ListenerId, Piece, Protocol, PumpEnd, Sent,
+    bind_listener,
 };
 
 struct Relay {
@@ -46,20 +46,9 @@ impl Relay {
 impl Protocol<EpollIo> for Relay {
     type Message = ();
 
-    fn on_accepted(
-        &mut self,
-        io: &mut EpollIo,
-        conn: ConnId,
-        _: ListenerId,
-        _: Option<SocketAddr>,
-    ) {
+    fn on_accepted(&mut self, io: &mut EpollIo, conn: ConnId, _: ListenerId, _: Option<SocketAddr>) {
         io.pause(conn);
-        let out = io.connect(
-            &self.target,
-            &ConnectOptions {
-                timeout: Duration::from_secs(5),
-            },
-        );
+        let out = io.connect(&self.target, &ConnectOptions { timeout: Duration::from_secs(5) });
         self.set(conn, Some(out));
         self.set(out, Some(conn));
     }
@@ -122,25 +111,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let address = |text: &str| Address::parse(text).map_err(|error| format!("{text}: {error}"));
     weir_net::raise_nofile();
-    let options = ListenOptions {
-        backlog: None,
-        ipv6_only: true,
-        unix_mode: 0o660,
-    };
+    let options = ListenOptions { backlog: None, ipv6_only: true, unix_mode: 0o660 };
     let bound = bind_listener(&address(listen)?, 1, &options)?;
-    let mut worker = Worker::new(&WorkerConfig {
-        mailbox_len_max: 1,
-        connections_max: 100_000,
-    })?;
+    let mut worker = Worker::new(&WorkerConfig { mailbox_len_max: 1, connections_max: 100_000 })?;
     for fd in bound.sockets {
         worker.add_listener(ListenerId(0), fd)?;
     }
     eprintln!("relaying {} to {target}", bound.address);
     let pump = rest.first().is_some_and(|word| word == "pump");
-    worker.run(&mut Relay {
-        target: address(target)?,
-        pump,
-        partners: Vec::new(),
-    })?;
+    worker.run(&mut Relay { target: address(target)?, pump, partners: Vec::new() })?;
     Ok(())
 }

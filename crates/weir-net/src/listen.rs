@@ -16,8 +16,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname, listen,
-    socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname, listen, socket_with, sockopt,
 };
 use weir_core::Address;
 
@@ -68,9 +67,7 @@ pub enum ListenError {
         address: Address,
     },
     /// A living process answers on the Unix socket.
-    #[error(
-        "cannot listen on {address}: a running process answers on this socket; stop it or choose another path"
-    )]
+    #[error("cannot listen on {address}: a running process answers on this socket; stop it or choose another path")]
     Answered {
         /// What was asked for.
         address: Address,
@@ -123,14 +120,8 @@ pub enum ListenError {
 ///
 /// # Errors
 /// See [`ListenError`]; nothing stays bound after one.
-pub fn bind_listener(
-    address: &Address,
-    workers: usize,
-    options: &ListenOptions,
-) -> Result<Bound, ListenError> {
-    let backlog = options.backlog.map_or_else(backlog_max, |backlog| {
-        i32::try_from(backlog).unwrap_or(i32::MAX)
-    });
+pub fn bind_listener(address: &Address, workers: usize, options: &ListenOptions) -> Result<Bound, ListenError> {
+    let backlog = options.backlog.map_or_else(backlog_max, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX));
     match address {
         Address::Inet(wanted) => {
             if wanted.port() != 0 {
@@ -141,15 +132,10 @@ pub fn bind_listener(
             for _ in 0..workers.max(1) {
                 let fd = bind_inet(at, options, true)?;
                 at = local(&fd, at)?;
-                listen(&fd, backlog)
-                    .map_err(|errno| explain(&Address::Inet(at), "listen", errno))?;
+                listen(&fd, backlog).map_err(|errno| explain(&Address::Inet(at), "listen", errno))?;
                 sockets.push(fd);
             }
-            Ok(Bound {
-                address: Address::Inet(at),
-                sockets,
-                file: None,
-            })
+            Ok(Bound { address: Address::Inet(at), sockets, file: None })
         }
         Address::Unix(path) => bind_unix(path, workers, options, backlog),
     }
@@ -175,11 +161,7 @@ impl SocketFile {
 fn bind_inet(at: SocketAddr, options: &ListenOptions, share: bool) -> Result<OwnedFd, ListenError> {
     let address = Address::Inet(at);
     let fail = |step| move |errno| explain(&Address::Inet(at), step, errno);
-    let family = if at.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
     let fd = socket_with(family, SocketType::STREAM, flags, None).map_err(fail("socket"))?;
     sockopt::set_socket_reuseaddr(&fd, true).map_err(fail("setsockopt SO_REUSEADDR"))?;
@@ -195,12 +177,7 @@ fn bind_inet(at: SocketAddr, options: &ListenOptions, share: bool) -> Result<Own
     Ok(fd)
 }
 
-fn bind_unix(
-    path: &Arc<Path>,
-    workers: usize,
-    options: &ListenOptions,
-    backlog: i32,
-) -> Result<Bound, ListenError> {
+fn bind_unix(path: &Arc<Path>, workers: usize, options: &ListenOptions, backlog: i32) -> Result<Bound, ListenError> {
     let address = Address::Unix(Arc::clone(path));
     let fail = |step: &'static str| {
         let address = address.clone();
@@ -208,8 +185,7 @@ fn bind_unix(
     };
     let name = SocketAddrUnix::new(&**path).map_err(fail("the path (too long?)"))?;
     let flags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
-    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .map_err(fail("socket"))?;
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(fail("socket"))?;
     match bind(&fd, &name) {
         Ok(()) => {}
         Err(Errno::ADDRINUSE) => {
@@ -220,50 +196,27 @@ fn bind_unix(
     }
     let other = |step| {
         let address = address.clone();
-        move |source| ListenError::Other {
-            address,
-            step,
-            source,
-        }
+        move |source| ListenError::Other { address, step, source }
     };
     let (device, inode) = identity(path).unwrap_or_default();
-    let file = SocketFile {
-        path: path.to_path_buf(),
-        device,
-        inode,
-    };
+    let file = SocketFile { path: path.to_path_buf(), device, inode };
     // Before listen: nobody can connect while the bits are still those of the umask.
-    fs::set_permissions(path, fs::Permissions::from_mode(options.unix_mode))
-        .map_err(other("chmod"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(options.unix_mode)).map_err(other("chmod"))?;
     listen(&fd, backlog).map_err(fail("listen"))?;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
         sockets.push(fd.try_clone().map_err(other("dup"))?);
     }
     sockets.push(fd);
-    Ok(Bound {
-        address,
-        sockets,
-        file: Some(file),
-    })
+    Ok(Bound { address, sockets, file: Some(file) })
 }
 
 /// Removes the socket file at `path` if nobody answers on it.
 fn remove_dead(path: &Path, name: &SocketAddrUnix, address: &Address) -> Result<(), ListenError> {
-    let other = |step| {
-        move |source| ListenError::Other {
-            address: address.clone(),
-            step,
-            source,
-        }
-    };
-    let kind = fs::symlink_metadata(path)
-        .map_err(other("stat"))?
-        .file_type();
+    let other = |step| move |source| ListenError::Other { address: address.clone(), step, source };
+    let kind = fs::symlink_metadata(path).map_err(other("stat"))?.file_type();
     if !kind.is_socket() {
-        return Err(ListenError::NotASocket {
-            address: address.clone(),
-        });
+        return Err(ListenError::NotASocket { address: address.clone() });
     }
     let flags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
     let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
@@ -274,17 +227,13 @@ fn remove_dead(path: &Path, name: &SocketAddrUnix, address: &Address) -> Result<
             fs::remove_file(path).map_err(other("unlink"))
         }
         // AGAIN: its backlog is full, so it lives.
-        Ok(()) | Err(Errno::AGAIN) => Err(ListenError::Answered {
-            address: address.clone(),
-        }),
+        Ok(()) | Err(Errno::AGAIN) => Err(ListenError::Answered { address: address.clone() }),
         Err(errno) => Err(explain(address, "connect to the existing socket", errno)),
     }
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path)
-        .ok()
-        .map(|meta| (meta.dev(), meta.ino()))
+    fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn local(fd: &OwnedFd, at: SocketAddr) -> Result<SocketAddr, ListenError> {
@@ -318,24 +267,15 @@ fn explain(address: &Address, step: &'static str, errno: Errno) -> ListenError {
             address,
             help: "no interface of this machine has this IP address (ip addr shows them)",
         },
-        Errno::AFNOSUPPORT => ListenError::NotAvailable {
-            address,
-            help: "this machine has no IPv6 (or no such address family)",
-        },
-        Errno::NOENT | Errno::NOTDIR if unix => ListenError::NotAvailable {
-            address,
-            help: "create the directory first",
-        },
-        Errno::ROFS if unix => ListenError::NotAvailable {
-            address,
-            help: "the file system is read-only",
-        },
+        Errno::AFNOSUPPORT => {
+            ListenError::NotAvailable { address, help: "this machine has no IPv6 (or no such address family)" }
+        }
+        Errno::NOENT | Errno::NOTDIR if unix => {
+            ListenError::NotAvailable { address, help: "create the directory first" }
+        }
+        Errno::ROFS if unix => ListenError::NotAvailable { address, help: "the file system is read-only" },
         Errno::MFILE | Errno::NFILE => ListenError::Descriptors { address },
-        errno => ListenError::Other {
-            address,
-            step,
-            source: errno.into(),
-        },
+        errno => ListenError::Other { address, step, source: errno.into() },
     }
 }
 
@@ -346,16 +286,11 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     fn options() -> ListenOptions {
-        ListenOptions {
-            backlog: None,
-            ipv6_only: true,
-            unix_mode: 0o600,
-        }
+        ListenOptions { backlog: None, ipv6_only: true, unix_mode: 0o600 }
     }
 
     fn folder(name: &str) -> PathBuf {
-        let folder =
-            std::env::temp_dir().join(format!("weir-listen-{}-{name}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("weir-listen-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         folder
@@ -384,8 +319,7 @@ mod tests {
 
     #[test]
     fn an_address_of_another_machine() {
-        let error =
-            bind_listener(&Address::parse("192.0.2.1:0").unwrap(), 1, &options()).unwrap_err();
+        let error = bind_listener(&Address::parse("192.0.2.1:0").unwrap(), 1, &options()).unwrap_err();
         assert!(matches!(error, ListenError::NotAvailable { .. }), "{error}");
     }
 
@@ -394,10 +328,7 @@ mod tests {
         let path = folder("shared").join("a.sock");
         let bound = bind_listener(&unix(&path), 2, &options()).unwrap();
         assert_eq!(bound.sockets.len(), 2);
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         UnixStream::connect(&path).unwrap();
         let error = bind_listener(&unix(&path), 1, &options()).unwrap_err();
         assert!(matches!(error, ListenError::Answered { .. }), "{error}");
@@ -420,13 +351,9 @@ mod tests {
         let error = bind_listener(&unix(&path), 1, &options()).unwrap_err();
         assert!(matches!(error, ListenError::NotASocket { .. }), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-        let error =
-            bind_listener(&unix(&folder.join("no/such/a.sock")), 1, &options()).unwrap_err();
+        let error = bind_listener(&unix(&folder.join("no/such/a.sock")), 1, &options()).unwrap_err();
         assert!(matches!(error, ListenError::NotAvailable { .. }), "{error}");
         let long = folder.join("x".repeat(200));
-        assert!(matches!(
-            bind_listener(&unix(&long), 1, &options()),
-            Err(ListenError::Other { .. })
-        ));
+        assert!(matches!(bind_listener(&unix(&long), 1, &options()), Err(ListenError::Other { .. })));
     }
 }

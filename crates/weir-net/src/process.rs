@@ -3,9 +3,7 @@
 use std::fs;
 use std::io;
 
-use rustix::process::{
-    Gid, Resource, Rlimit, Uid, getegid, geteuid, getgid, getrlimit, getuid, setrlimit,
-};
+use rustix::process::{Gid, Resource, Rlimit, Uid, getegid, geteuid, getgid, getrlimit, getuid, setrlimit};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 /// The limit assumed where the system says "unlimited".
@@ -19,13 +17,7 @@ pub fn raise_nofile() -> (u64, u64) {
     if soft >= hard {
         return (soft, hard);
     }
-    match setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(hard),
-            maximum,
-        },
-    ) {
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum }) {
         Ok(()) => (hard, hard),
         Err(error) => {
             tracing::warn!(%error, soft, hard, "cannot raise the limit of open files");
@@ -94,15 +86,9 @@ pub fn drop_privileges(user: &str, group: Option<&str>) -> Result<(), PrivilegeE
     if threads > 1 {
         return Err(PrivilegeError::Threads { threads });
     }
-    let read =
-        |file| fs::read_to_string(file).map_err(|source| PrivilegeError::Database { file, source });
+    let read = |file| fs::read_to_string(file).map_err(|source| PrivilegeError::Database { file, source });
     let who = resolve(user, group, &read(PASSWD)?, &read(GROUP)?)?;
-    let refused = |step| {
-        move |errno: rustix::io::Errno| PrivilegeError::Refused {
-            step,
-            source: errno.into(),
-        }
-    };
+    let refused = |step| move |errno: rustix::io::Errno| PrivilegeError::Refused { step, source: errno.into() };
 
     let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
     let already = getuid() == uid && geteuid() == uid && getgid() == gid && getegid() == gid;
@@ -117,28 +103,12 @@ pub fn drop_privileges(user: &str, group: Option<&str>) -> Result<(), PrivilegeE
 
     let changed = getuid() == uid && geteuid() == uid && getgid() == gid && getegid() == gid;
     let back = !uid.is_root() && set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).is_ok();
-    if !changed || back {
-        Err(PrivilegeError::NotDropped)
-    } else {
-        Ok(())
-    }
+    if !changed || back { Err(PrivilegeError::NotDropped) } else { Ok(()) }
 }
 
-fn resolve(
-    user: &str,
-    group: Option<&str>,
-    passwd: &str,
-    groups: &str,
-) -> Result<Identity, PrivilegeError> {
-    let unknown = |kind, name: &str, file| PrivilegeError::Unknown {
-        kind,
-        name: name.to_owned(),
-        file,
-    };
-    let entry = passwd
-        .lines()
-        .filter_map(user_of)
-        .find(|(name, uid, _)| *name == user || user.parse() == Ok(*uid));
+fn resolve(user: &str, group: Option<&str>, passwd: &str, groups: &str) -> Result<Identity, PrivilegeError> {
+    let unknown = |kind, name: &str, file| PrivilegeError::Unknown { kind, name: name.to_owned(), file };
+    let entry = passwd.lines().filter_map(user_of).find(|(name, uid, _)| *name == user || user.parse() == Ok(*uid));
     let gid = match group {
         None => None,
         Some(group) => Some(
@@ -156,24 +126,13 @@ fn resolve(
         (Some((name, uid, own)), None) => {
             let mut all = vec![own];
             let member = |members: &str| members.split(',').any(|member| member == name);
-            let others = groups
-                .lines()
-                .filter_map(group_of)
-                .filter(|(_, gid, members)| *gid != own && member(members));
+            let others = groups.lines().filter_map(group_of).filter(|(_, gid, members)| *gid != own && member(members));
             all.extend(others.map(|(_, gid, _)| gid));
-            Ok(Identity {
-                uid,
-                gid: own,
-                groups: all,
-            })
+            Ok(Identity { uid, gid: own, groups: all })
         }
         // A number without an entry (containers) needs its group told.
         (entry, Some(gid)) => match entry.map(|(_, uid, _)| uid).or(number) {
-            Some(uid) => Ok(Identity {
-                uid,
-                gid,
-                groups: vec![gid],
-            }),
+            Some(uid) => Ok(Identity { uid, gid, groups: vec![gid] }),
             None => Err(unknown("user", user, "/etc/passwd")),
         },
         (None, None) => Err(unknown("user", user, "/etc/passwd")),
@@ -200,46 +159,18 @@ fn group_of(line: &str) -> Option<(&str, u32, &str)> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str =
-        "root:x:0:0:root:/root:/bin/sh\nbroken\nweir:x:990:991::/nonexistent:/bin/false\n";
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\nweir:x:990:991::/nonexistent:/bin/false\n";
     const GROUPS: &str = "root:x:0:\nweir:x:991:\nssl-cert:x:110:postgres,weir\nother:x:7:weirdo\n";
 
     #[test]
     fn names_and_numbers_resolve() {
-        let of = |uid, gid, groups: &[u32]| Identity {
-            uid,
-            gid,
-            groups: groups.to_vec(),
-        };
-        assert_eq!(
-            resolve("weir", None, PASSWD, GROUPS).unwrap(),
-            of(990, 991, &[991, 110])
-        );
-        assert_eq!(
-            resolve("990", None, PASSWD, GROUPS).unwrap(),
-            of(990, 991, &[991, 110])
-        );
-        assert_eq!(
-            resolve("weir", Some("ssl-cert"), PASSWD, GROUPS).unwrap(),
-            of(990, 110, &[110])
-        );
-        assert_eq!(
-            resolve("5000", Some("6000"), PASSWD, GROUPS).unwrap(),
-            of(5000, 6000, &[6000])
-        );
-        for (user, group) in [
-            ("nobody-here", None),
-            ("5000", None),
-            ("weir", Some("no-group")),
-            ("", None),
-        ] {
-            assert!(
-                matches!(
-                    resolve(user, group, PASSWD, GROUPS),
-                    Err(PrivilegeError::Unknown { .. })
-                ),
-                "{user:?}"
-            );
+        let of = |uid, gid, groups: &[u32]| Identity { uid, gid, groups: groups.to_vec() };
+        assert_eq!(resolve("weir", None, PASSWD, GROUPS).unwrap(), of(990, 991, &[991, 110]));
+        assert_eq!(resolve("990", None, PASSWD, GROUPS).unwrap(), of(990, 991, &[991, 110]));
+        assert_eq!(resolve("weir", Some("ssl-cert"), PASSWD, GROUPS).unwrap(), of(990, 110, &[110]));
+        assert_eq!(resolve("5000", Some("6000"), PASSWD, GROUPS).unwrap(), of(5000, 6000, &[6000]));
+        for (user, group) in [("nobody-here", None), ("5000", None), ("weir", Some("no-group")), ("", None)] {
+            assert!(matches!(resolve(user, group, PASSWD, GROUPS), Err(PrivilegeError::Unknown { .. })), "{user:?}");
         }
     }
 
@@ -248,10 +179,7 @@ mod tests {
         // The test harness has threads of its own.
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || wait.recv());
-        assert!(matches!(
-            drop_privileges("root", None),
-            Err(PrivilegeError::Threads { .. })
-        ));
+        assert!(matches!(drop_privileges("root", None), Err(PrivilegeError::Threads { .. })));
         drop(stop);
         assert!(other.join().unwrap().is_err());
     }

@@ -1,10 +1,6 @@
 //! The h2 crate as a guest: a server over the in-memory stream on the local executor, driven by the
 //! engine's callbacks, against an h2 client on a tokio socket.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -33,9 +29,7 @@ impl Protocol<EpollIo> for Host {
     fn on_accepted(&mut self, _: &mut EpollIo, conn: ConnId, _: ListenerId, _: Option<SocketAddr>) {
         let (host, guest) = stream(STREAM_BYTES);
         self.streams.insert(conn, host);
-        self.executor
-            .spawn(serve(guest, self.executor.clone()))
-            .unwrap();
+        self.executor.spawn(serve(guest, self.executor.clone())).unwrap();
     }
 
     fn on_connected(&mut self, _: &mut EpollIo, _: ConnId, _: Result<(), IoFault>) {}
@@ -93,20 +87,14 @@ async fn serve(guest: GuestStream, executor: LocalExecutor) {
             .spawn(async move {
                 assert_eq!(request.uri().path(), "/echo");
                 let mut body = request.into_body();
-                let mut out = respond
-                    .send_response(http::Response::new(()), false)
-                    .unwrap();
+                let mut out = respond.send_response(http::Response::new(()), false).unwrap();
                 while let Some(chunk) = body.data().await {
                     let mut chunk = chunk.unwrap();
                     body.flow_control().release_capacity(chunk.len()).unwrap();
                     while !chunk.is_empty() {
                         out.reserve_capacity(chunk.len());
-                        let room = std::future::poll_fn(|cx| out.poll_capacity(cx))
-                            .await
-                            .unwrap()
-                            .unwrap();
-                        out.send_data(chunk.split_to(room.min(chunk.len())), false)
-                            .unwrap();
+                        let room = std::future::poll_fn(|cx| out.poll_capacity(cx)).await.unwrap().unwrap();
+                        out.send_data(chunk.split_to(room.min(chunk.len())), false).unwrap();
                     }
                 }
                 out.send_data(Bytes::new(), true).unwrap();
@@ -116,26 +104,14 @@ async fn serve(guest: GuestStream, executor: LocalExecutor) {
 }
 
 async fn ask(client: &mut h2::client::SendRequest<Bytes>, body: Vec<u8>) -> Vec<u8> {
-    let request = http::Request::post("http://localhost/echo")
-        .body(())
-        .unwrap();
-    let (response, mut out) = client
-        .clone()
-        .ready()
-        .await
-        .unwrap()
-        .send_request(request, false)
-        .unwrap();
+    let request = http::Request::post("http://localhost/echo").body(()).unwrap();
+    let (response, mut out) = client.clone().ready().await.unwrap().send_request(request, false).unwrap();
     let sending = tokio::spawn(async move {
         let mut body = Bytes::from(body);
         while !body.is_empty() {
             out.reserve_capacity(body.len());
-            let room = std::future::poll_fn(|cx| out.poll_capacity(cx))
-                .await
-                .unwrap()
-                .unwrap();
-            out.send_data(body.split_to(room.min(body.len())), false)
-                .unwrap();
+            let room = std::future::poll_fn(|cx| out.poll_capacity(cx)).await.unwrap().unwrap();
+            out.send_data(body.split_to(room.min(body.len())), false).unwrap();
         }
         out.send_data(Bytes::new(), true).unwrap();
     });
@@ -145,10 +121,7 @@ async fn ask(client: &mut h2::client::SendRequest<Bytes>, body: Vec<u8>) -> Vec<
     let mut got = Vec::new();
     while let Some(chunk) = incoming.data().await {
         let chunk = chunk.unwrap();
-        incoming
-            .flow_control()
-            .release_capacity(chunk.len())
-            .unwrap();
+        incoming.flow_control().release_capacity(chunk.len()).unwrap();
         got.extend_from_slice(&chunk);
     }
     sending.await.unwrap();
@@ -160,28 +133,14 @@ fn h2_request_and_response_with_bodies() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let worker = std::thread::spawn(move || {
-        let mut worker = Worker::new(&WorkerConfig {
-            mailbox_len_max: 1,
-            connections_max: 10,
-        })
-        .unwrap();
-        worker
-            .add_listener(ListenerId(0), OwnedFd::from(listener))
-            .unwrap();
+        let mut worker = Worker::new(&WorkerConfig { mailbox_len_max: 1, connections_max: 10 }).unwrap();
+        worker.add_listener(ListenerId(0), OwnedFd::from(listener)).unwrap();
         let executor = LocalExecutor::new(worker.waker(), 100);
-        worker
-            .run(&mut Host {
-                executor: executor.clone(),
-                streams: HashMap::new(),
-            })
-            .unwrap();
+        worker.run(&mut Host { executor: executor.clone(), streams: HashMap::new() }).unwrap();
         executor.run_ready(100);
         executor.tasks()
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     runtime.block_on(async {
         let socket = tokio::net::TcpStream::connect(addr).await.unwrap();
         let (mut client, connection) = h2::client::handshake(socket).await.unwrap();

@@ -1,9 +1,5 @@
 //! An idle connection is moved between two workers and goes on working.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -13,12 +9,7 @@ use std::sync::mpsc::channel;
 use common::{Event, Running, read_exactly};
 use weir_net::{Close, Detached, Io, Sent};
 
-fn move_over(
-    from: &Running,
-    to: &Running,
-    conn: weir_net::ConnId,
-    meanwhile: impl FnOnce(),
-) -> weir_net::ConnId {
+fn move_over(from: &Running, to: &Running, conn: weir_net::ConnId, meanwhile: impl FnOnce()) -> weir_net::ConnId {
     let (parcel, arrived) = channel::<Detached>();
     from.ask(move |io| parcel.send(io.detach(conn).expect("idle")).unwrap());
     meanwhile();
@@ -39,10 +30,7 @@ fn a_moved_connection_keeps_its_bytes_and_its_end() {
         other.write_all(b"two").unwrap();
     });
     assert_eq!(second.data(there, 3), b"two");
-    assert_eq!(
-        second.ask(move |io| io.peer(there)),
-        Some(stream.local_addr().unwrap())
-    );
+    assert_eq!(second.ask(move |io| io.peer(there)), Some(stream.local_addr().unwrap()));
     assert_eq!(second.send(there, b"three"), Sent::All);
     assert_eq!(read_exactly(&mut stream, 5), b"three");
 
@@ -54,13 +42,7 @@ fn a_moved_connection_keeps_its_bytes_and_its_end() {
     assert_eq!(first.next(), Event::Eof(back));
     assert_eq!(first.send(back, b"four"), Sent::All);
     assert_eq!(read_exactly(&mut stream, 4), b"four");
-    assert_eq!(
-        (
-            first.ask(|io| io.connections()),
-            second.ask(|io| io.connections())
-        ),
-        (1, 0)
-    );
+    assert_eq!((first.ask(|io| io.connections()), second.ask(|io| io.connections())), (1, 0));
     first.nothing();
     second.nothing();
 }

@@ -1,10 +1,6 @@
 //! What is left after many connections, and when descriptors run out. One test, since it counts and
 //! limits the descriptors of the whole process.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -66,14 +62,7 @@ fn ten_thousand_connections_and_no_descriptors() {
     while server.events.try_recv().is_ok() {}
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let full = 64 + descriptors() as u64;
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(full),
-            maximum,
-        },
-    )
-    .unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(full), maximum }).unwrap();
     let mut stream = None;
     let mut hoard = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
@@ -88,15 +77,8 @@ fn ten_thousand_connections_and_no_descriptors() {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.write_all(b"x").unwrap();
     let refused = server.connect(addr);
-    assert_eq!(
-        server.next(),
-        Event::Connected(refused, Err(IoFault::Exhausted))
-    );
-    assert_eq!(
-        server.ask(|io| io.connections()),
-        0,
-        "nothing could be accepted"
-    );
+    assert_eq!(server.next(), Event::Connected(refused, Err(IoFault::Exhausted)));
+    assert_eq!(server.ask(|io| io.connections()), 0, "nothing could be accepted");
     drop(hoard);
     setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
     stream.set_read_timeout(Some(common::PATIENCE)).unwrap();

@@ -1,11 +1,7 @@
 //! The in-memory world's own promises: the same seed gives the same run, faults do what they say, bytes
 //! are neither lost nor made up, nothing leaks.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "tests: a panic is the failure"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: a panic is the failure")]
 
 use std::time::Duration;
 
@@ -31,20 +27,11 @@ fn world(config: NetConfig, script: Script) -> (World<()>, NodeId, NodeId, Addre
 }
 
 fn connect(world: &mut World<()>, client: NodeId, to: &Address, script: Script) -> usize {
-    world.with_node(client, |node: &mut Node, io| {
-        node.with(io, |peer, io| peer.connect(io, to, 10 * SECOND, script))
-    })
+    world.with_node(client, |node: &mut Node, io| node.with(io, |peer, io| peer.connect(io, to, 10 * SECOND, script)))
 }
 
-fn record<T>(
-    world: &mut World<()>,
-    node: NodeId,
-    which: usize,
-    get: fn(&weir_net::mem::peer::Record) -> T,
-) -> T {
-    world.with_node(node, |node: &mut Node, _| {
-        get(&node.inner().records()[which])
-    })
+fn record<T>(world: &mut World<()>, node: NodeId, which: usize, get: fn(&weir_net::mem::peer::Record) -> T) -> T {
+    world.with_node(node, |node: &mut Node, _| get(&node.inner().records()[which]))
 }
 
 fn asks() -> Script {
@@ -58,21 +45,12 @@ fn the_same_seed_gives_the_same_run_and_another_one_does_not() {
         let answer = vec![b'a'; 5_000];
         let script = Script::respond(b";", Duration::from_millis(3), &answer);
         let server = world.add_node(Node::new(Peer::server([script])));
-        let address = world.listen(
-            server,
-            LISTENER,
-            std::net::SocketAddr::new(world.ip(server), 80),
-        );
+        let address = world.listen(server, LISTENER, std::net::SocketAddr::new(world.ip(server), 80));
         let rule = Rule::new(Scope::Everywhere, Fault::ResetWithin(SECOND)).chance(300);
         world.inject(rule).keep();
         for _ in 0..20 {
             let client = world.add_node(Node::new(Peer::client()));
-            connect(
-                &mut world,
-                client,
-                &address,
-                asks().until_bytes(5_000).again(),
-            );
+            connect(&mut world, client, &address, asks().until_bytes(5_000).again());
         }
         world.run_until(Instant::from_millis(500));
         (world.trace().hash(), world.trace().count())
@@ -90,16 +68,10 @@ fn the_same_seed_gives_the_same_run_and_another_one_does_not() {
 fn refused_swallowed_and_delayed_attempts() {
     let (mut world, client, _, address) = world(NetConfig::calm(), Script::silent());
     let to = Scope::To(address.clone());
-    let guard = world.inject(Rule::new(
-        to.clone(),
-        Fault::FailConnect(IoFault::Unreachable),
-    ));
+    let guard = world.inject(Rule::new(to.clone(), Fault::FailConnect(IoFault::Unreachable)));
     let failed = connect(&mut world, client, &address, asks());
     world.run_for(SECOND);
-    assert_eq!(
-        record(&mut world, client, failed, |r| r.failed.map(|f| f.1)),
-        Some(IoFault::Unreachable)
-    );
+    assert_eq!(record(&mut world, client, failed, |r| r.failed.map(|f| f.1)), Some(IoFault::Unreachable));
     guard.clear();
 
     let guard = world.inject(Rule::new(to.clone(), Fault::BlackholeConnect));
@@ -112,46 +84,27 @@ fn refused_swallowed_and_delayed_attempts() {
     world.run_for(3 * SECOND);
     guard.clear();
     world.run_for(2 * SECOND);
-    assert!(
-        record(&mut world, client, saved, |r| r.connected_at).is_some(),
-        "tried again"
-    );
+    assert!(record(&mut world, client, saved, |r| r.connected_at).is_some(), "tried again");
 
     let delay = Duration::from_millis(400);
-    world
-        .inject(Rule::new(to, Fault::DelayConnect(delay..=delay)))
-        .keep();
+    world.inject(Rule::new(to, Fault::DelayConnect(delay..=delay))).keep();
     let started = world.now();
     let slow = connect(&mut world, client, &address, asks());
     world.run_for(SECOND);
     let connected = record(&mut world, client, slow, |r| r.connected_at);
-    assert_eq!(
-        connected,
-        Some(started + delay + Duration::from_micros(100))
-    );
+    assert_eq!(connected, Some(started + delay + Duration::from_micros(100)));
 }
 
 #[test]
 fn a_connection_breaks_after_exactly_so_many_bytes() {
     let script = Script::silent().send(&[7; 1_000]);
     let (mut world, client, server, address) = world(NetConfig::calm(), script);
-    world
-        .inject(Rule::new(
-            Scope::Everywhere,
-            Fault::ResetAfterBytes(300..=300),
-        ))
-        .keep();
+    world.inject(Rule::new(Scope::Everywhere, Fault::ResetAfterBytes(300..=300))).keep();
     let conn = connect(&mut world, client, &address, Script::silent());
     world.run_for(SECOND);
     assert_eq!(record(&mut world, client, conn, |r| r.received.len()), 300);
-    assert_eq!(
-        record(&mut world, client, conn, |r| r.failed.map(|f| f.1)),
-        Some(IoFault::Reset)
-    );
-    assert_eq!(
-        record(&mut world, server, 0, |r| r.failed.map(|f| f.1)),
-        Some(IoFault::Reset)
-    );
+    assert_eq!(record(&mut world, client, conn, |r| r.failed.map(|f| f.1)), Some(IoFault::Reset));
+    assert_eq!(record(&mut world, server, 0, |r| r.failed.map(|f| f.1)), Some(IoFault::Reset));
     assert_eq!(world.connections_total(), 0);
 }
 
@@ -165,10 +118,7 @@ fn a_stalled_node_accepts_in_its_kernel_and_answers_when_it_goes_on() {
     assert!(record(&mut world, client, conn, |r| r.connected_at).is_some());
     assert!(record(&mut world, client, conn, |r| r.received.is_empty()));
     world.run_for(2 * SECOND);
-    assert_eq!(
-        record(&mut world, client, conn, |r| r.received.clone()),
-        b"ok"
-    );
+    assert_eq!(record(&mut world, client, conn, |r| r.received.clone()), b"ok");
 }
 
 #[test]
@@ -176,101 +126,55 @@ fn a_killed_node_ends_its_connections_refuses_and_comes_back() {
     let script = Script::silent().until_bytes(4).pause();
     let (mut world, client, server, address) = world(NetConfig::calm(), script);
     let clean = connect(&mut world, client, &address, asks());
-    let unread = connect(
-        &mut world,
-        client,
-        &address,
-        asks().wait(SECOND).send(b"unread"),
-    );
+    let unread = connect(&mut world, client, &address, asks().wait(SECOND).send(b"unread"));
     world.run_for(2 * SECOND);
     world.kill(server);
     assert_eq!(world.state(server), NodeState::Dead);
     world.run_for(SECOND);
     assert!(record(&mut world, client, clean, |r| r.eof_at).is_some());
-    assert_eq!(
-        record(&mut world, client, unread, |r| r.failed.map(|f| f.1)),
-        Some(IoFault::Reset)
-    );
+    assert_eq!(record(&mut world, client, unread, |r| r.failed.map(|f| f.1)), Some(IoFault::Reset));
     let refused = connect(&mut world, client, &address, asks());
     world.run_for(SECOND);
-    assert_eq!(
-        record(&mut world, client, refused, |r| r.failed.map(|f| f.1)),
-        Some(IoFault::Refused)
-    );
-    world.restart(
-        server,
-        Node::new(Peer::server([Script::silent().send(b"back")])),
-    );
+    assert_eq!(record(&mut world, client, refused, |r| r.failed.map(|f| f.1)), Some(IoFault::Refused));
+    world.restart(server, Node::new(Peer::server([Script::silent().send(b"back")])));
     world.listen(server, LISTENER, address.clone());
     let again = connect(&mut world, client, &address, asks());
     world.run_for(SECOND);
-    assert_eq!(
-        record(&mut world, client, again, |r| r.received.clone()),
-        b"back"
-    );
+    assert_eq!(record(&mut world, client, again, |r| r.received.clone()), b"back");
 }
 
 #[test]
 fn a_partition_holds_bytes_until_it_heals_or_the_sender_gives_up() {
     let script = Script::respond(b";", Duration::ZERO, b"ok");
     let (mut world, client, server, address) = world(NetConfig::calm(), script);
-    let conn = connect(
-        &mut world,
-        client,
-        &address,
-        Script::silent().wait(SECOND).send(b"ask;"),
-    );
+    let conn = connect(&mut world, client, &address, Script::silent().wait(SECOND).send(b"ask;"));
     world.run_for(SECOND / 2);
     let partition = world.partition(&[client], &[server]);
     world.run_for(MINUTE);
-    assert!(record(&mut world, client, conn, |r| r.received.is_empty()
-        && r.failed.is_none()));
+    assert!(record(&mut world, client, conn, |r| r.received.is_empty() && r.failed.is_none()));
     let cut_off = connect(&mut world, client, &address, asks());
     world.run_for(MINUTE);
-    assert_eq!(
-        record(&mut world, client, cut_off, |r| r.failed.map(|f| f.1)),
-        Some(IoFault::TimedOut)
-    );
+    assert_eq!(record(&mut world, client, cut_off, |r| r.failed.map(|f| f.1)), Some(IoFault::TimedOut));
     partition.clear();
     world.run_for(2 * SECOND);
-    assert_eq!(
-        record(&mut world, client, conn, |r| r.received.clone()),
-        b"ok"
-    );
+    assert_eq!(record(&mut world, client, conn, |r| r.received.clone()), b"ok");
 
     let _forever = world.partition(&[client], &[server]);
     world.with_node(client, |node: &mut Node, io| {
         node.with(io, |peer, io| peer.go_on(io, conn, asks()));
     });
     world.run_for(20 * MINUTE);
-    assert_eq!(
-        record(&mut world, client, conn, |r| r.failed.map(|f| f.1)),
-        Some(IoFault::TimedOut)
-    );
+    assert_eq!(record(&mut world, client, conn, |r| r.failed.map(|f| f.1)), Some(IoFault::TimedOut));
 }
 
 #[test]
 fn a_slow_link_keeps_its_rate() {
-    let (mut world, client, _, address) =
-        world(NetConfig::calm(), Script::silent().send(&vec![1; 50_000]));
-    world
-        .inject(Rule::new(
-            Scope::Everywhere,
-            Fault::Slow {
-                bytes_per_second: 10_000,
-            },
-        ))
-        .keep();
+    let (mut world, client, _, address) = world(NetConfig::calm(), Script::silent().send(&vec![1; 50_000]));
+    world.inject(Rule::new(Scope::Everywhere, Fault::Slow { bytes_per_second: 10_000 })).keep();
     let conn = connect(&mut world, client, &address, Script::silent());
     world.run_for(20 * SECOND);
-    let at = record(&mut world, client, conn, |r| {
-        r.arrivals.last().map(|last| last.0)
-    })
-    .unwrap();
-    assert!(
-        at >= Instant::from_millis(5_000) && at <= Instant::from_millis(5_010),
-        "{at:?}"
-    );
+    let at = record(&mut world, client, conn, |r| r.arrivals.last().map(|last| last.0)).unwrap();
+    assert!(at >= Instant::from_millis(5_000) && at <= Instant::from_millis(5_010), "{at:?}");
 }
 
 #[test]
@@ -289,24 +193,15 @@ fn listeners_of_one_address_share_the_connections() {
 
 #[test]
 fn a_full_backlog_makes_clients_wait() {
-    let config = NetConfig {
-        backlog_max: 2,
-        ..NetConfig::calm()
-    };
+    let config = NetConfig { backlog_max: 2, ..NetConfig::calm() };
     let (mut world, client, server, address) = world(config, Script::silent());
     world.with_node(server, |node: &mut Node, io| {
         node.with(io, |_, io| io.set_accepting(LISTENER, false));
     });
-    let conns: Vec<usize> = (0..4)
-        .map(|_| connect(&mut world, client, &address, Script::silent()))
-        .collect();
+    let conns: Vec<usize> = (0..4).map(|_| connect(&mut world, client, &address, Script::silent())).collect();
     world.run_for(30 * SECOND);
-    let outcome =
-        |world: &mut World<()>, conn| record(world, client, conn, |r| r.failed.map(|f| f.1));
-    let timed_out = conns
-        .iter()
-        .filter(|c| outcome(&mut world, **c) == Some(IoFault::TimedOut))
-        .count();
+    let outcome = |world: &mut World<()>, conn| record(world, client, conn, |r| r.failed.map(|f| f.1));
+    let timed_out = conns.iter().filter(|c| outcome(&mut world, **c) == Some(IoFault::TimedOut)).count();
     assert_eq!(timed_out, 2);
 }
 
@@ -344,9 +239,7 @@ fn script(acts: &[Act], salt: u8) -> (Script, Vec<u8>) {
     for act in acts {
         script = match act {
             Act::Send(len) => {
-                let bytes: Vec<u8> = (sent.len()..sent.len() + len)
-                    .map(|at| (at ^ (at >> 8)) as u8 ^ salt)
-                    .collect();
+                let bytes: Vec<u8> = (sent.len()..sent.len() + len).map(|at| (at ^ (at >> 8)) as u8 ^ salt).collect();
                 if !is_ended {
                     sent.extend_from_slice(&bytes);
                 }
@@ -363,12 +256,7 @@ fn script(acts: &[Act], salt: u8) -> (Script, Vec<u8>) {
         };
     }
     // A clean end: everything is read before anything is closed.
-    let end = script
-        .resume()
-        .until_drained()
-        .shutdown_write()
-        .until_eof()
-        .close(Close::Now);
+    let end = script.resume().until_drained().shutdown_write().until_eof().close(Close::Now);
     (end, sent)
 }
 
@@ -398,13 +286,7 @@ impl Tunnel {
 impl<I: Io> Protocol<I> for Tunnel {
     type Message = ();
 
-    fn on_accepted(
-        &mut self,
-        io: &mut I,
-        conn: ConnId,
-        _: ListenerId,
-        _: Option<std::net::SocketAddr>,
-    ) {
+    fn on_accepted(&mut self, io: &mut I, conn: ConnId, _: ListenerId, _: Option<std::net::SocketAddr>) {
         let other = io.connect(&self.to, &ConnectOptions { timeout: SECOND });
         io.pause(conn);
         self.other.insert(conn, other);
@@ -465,73 +347,35 @@ enum Between {
 
 /// Lets two endpoints act, with a tunnel between them or without.
 fn play(seed: u64, left: &[Act], right: &[Act], tunnel: Between) {
-    let is_clean = !left
-        .iter()
-        .chain(right)
-        .any(|act| matches!(act, Act::Close(_)));
+    let is_clean = !left.iter().chain(right).any(|act| matches!(act, Act::Close(_)));
     let ((left, left_sent), (right, right_sent)) = (script(left, 0), script(right, 0x5A));
     let mut world = World::new(seed, NetConfig::rough(seed));
     let server = world.add_node(Node::new(Peer::server([right])));
     let client = world.add_node(Node::new(Peer::client()));
-    let mut address = world.listen(
-        server,
-        LISTENER,
-        std::net::SocketAddr::new(world.ip(server), 1),
-    );
+    let mut address = world.listen(server, LISTENER, std::net::SocketAddr::new(world.ip(server), 1));
     let limit = match tunnel {
         Between::Pumps(limit) => Some(limit),
         Between::Nothing | Between::Pump => None,
     };
     let middle = (!matches!(tunnel, Between::Nothing)).then(|| {
-        let protocol = Tunnel {
-            to: address.clone(),
-            limit,
-            other: std::collections::BTreeMap::new(),
-        };
+        let protocol = Tunnel { to: address.clone(), limit, other: std::collections::BTreeMap::new() };
         let middle = world.add_node(Checked::<_, ()>::new(protocol));
-        address = world.listen(
-            middle,
-            LISTENER,
-            std::net::SocketAddr::new(world.ip(middle), 2),
-        );
+        address = world.listen(middle, LISTENER, std::net::SocketAddr::new(world.ip(middle), 2));
         middle
     });
     let conn = connect(&mut world, client, &address, left);
     assert!(world.run_until_idle(10 * MINUTE), "comes to rest");
     let received = |world: &mut World<()>, node| {
         world.with_node(node, |node: &mut Node, _| {
-            node.inner()
-                .records()
-                .first()
-                .map_or(Vec::new(), |record| record.received.clone())
+            node.inner().records().first().map_or(Vec::new(), |record| record.received.clone())
         })
     };
     let (there, back) = (received(&mut world, server), received(&mut world, client));
-    assert!(
-        left_sent.starts_with(&there),
-        "{} of {} bytes arrived",
-        there.len(),
-        left_sent.len()
-    );
-    assert!(
-        right_sent.starts_with(&back),
-        "{} of {} bytes came back",
-        back.len(),
-        right_sent.len()
-    );
+    assert!(left_sent.starts_with(&there), "{} of {} bytes arrived", there.len(), left_sent.len());
+    assert!(right_sent.starts_with(&back), "{} of {} bytes came back", back.len(), right_sent.len());
     if is_clean {
-        assert!(
-            there == left_sent,
-            "{} of {} bytes arrived",
-            there.len(),
-            left_sent.len()
-        );
-        assert!(
-            back == right_sent,
-            "{} of {} bytes came back",
-            back.len(),
-            right_sent.len()
-        );
+        assert!(there == left_sent, "{} of {} bytes arrived", there.len(), left_sent.len());
+        assert!(back == right_sent, "{} of {} bytes came back", back.len(), right_sent.len());
         assert_eq!(record(&mut world, client, conn, |r| r.failed), None);
     }
     // Whoever still holds a connection is closed by force; then nothing is left.

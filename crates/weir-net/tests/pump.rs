@@ -1,9 +1,5 @@
 //! Pumps: bulk bytes by splice, exact limits, half-closes both ways, and faults on either side.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -32,28 +28,21 @@ fn bulk_both_ways_with_half_closes() {
     assert!(worker.ask(move |io| {
         // What was stuck before goes first.
         io.send(right, &mut [weir_net::Piece::Lent(b"head:")]);
-        let refused =
-            io.pump(left, right, None) && io.pump(right, left, None) && !io.pump(left, right, None);
+        let refused = io.pump(left, right, None) && io.pump(right, left, None) && !io.pump(left, right, None);
         refused && !io.is_quiet(left) && io.detach(left).is_none()
     }));
     let bytes = pattern(BULK);
     let writing = write_all_later(&left_end, bytes.clone());
     assert_eq!(read_exactly(&mut right_end, 5), b"head:");
     assert!(read_exactly(&mut right_end, BULK) == bytes);
-    assert_eq!(
-        worker.next(),
-        Event::Pumped(left, BULK as u64, PumpEnd::Eof)
-    );
+    assert_eq!(worker.next(), Event::Pumped(left, BULK as u64, PumpEnd::Eof));
     writing.join().unwrap();
     worker.ask(move |io| io.shutdown_write(right));
     assert_eq!(right_end.read(&mut [0; 1]).unwrap(), 0);
     // The other direction is still open.
     let writing = write_all_later(&right_end, bytes.clone());
     assert!(read_exactly(&mut left_end, BULK) == bytes);
-    assert_eq!(
-        worker.next(),
-        Event::Pumped(right, BULK as u64, PumpEnd::Eof)
-    );
+    assert_eq!(worker.next(), Event::Pumped(right, BULK as u64, PumpEnd::Eof));
     writing.join().unwrap();
     worker.ask(move |io| io.close(left, Close::Linger(common::PATIENCE)));
     assert_eq!(left_end.read(&mut [0; 1]).unwrap(), 0);
@@ -81,10 +70,7 @@ fn a_slow_sink_holds_the_source_back() {
         }
     }
     assert!(got == bytes);
-    assert_eq!(
-        worker.next(),
-        Event::Pumped(from, BULK as u64, PumpEnd::Done)
-    );
+    assert_eq!(worker.next(), Event::Pumped(from, BULK as u64, PumpEnd::Done));
     assert_eq!(worker.next(), Event::Eof(from));
     writing.join().unwrap();
 }
@@ -108,10 +94,7 @@ fn a_limit_stops_exactly_and_the_rest_comes_by_on_data() {
             io.resume(from);
         });
         assert!(read_exactly(&mut to_end, limit) == head, "{limit}");
-        assert_eq!(
-            worker.next(),
-            Event::Pumped(from, limit as u64, PumpEnd::Done)
-        );
+        assert_eq!(worker.next(), Event::Pumped(from, limit as u64, PumpEnd::Done));
         assert_eq!(worker.data(from, 777), tail, "{limit}");
         let from_end = writing.join().unwrap();
         from_end.shutdown(Shutdown::Write).unwrap();
@@ -137,16 +120,9 @@ fn the_source_breaks_after_its_bytes() {
     from_end.write_all(b"truncated").unwrap();
     assert_eq!(read_exactly(&mut to_end, 9), b"truncated");
     reset(from_end);
-    assert_eq!(
-        worker.next(),
-        Event::Pumped(from, 9, PumpEnd::SourceFault(weir_net::IoFault::Reset))
-    );
+    assert_eq!(worker.next(), Event::Pumped(from, 9, PumpEnd::SourceFault(weir_net::IoFault::Reset)));
     worker.nothing();
-    assert_eq!(
-        worker.ask(|io| io.connections()),
-        1,
-        "the source is gone, the sink is not"
-    );
+    assert_eq!(worker.ask(|io| io.connections()), 1, "the source is gone, the sink is not");
     worker.ask(move |io| io.close(to, Close::Reset));
     assert!(to_end.read(&mut [0; 1]).is_err());
 }

@@ -1,9 +1,5 @@
 //! The rules of the contract, kept by the epoll driver on real sockets of the loopback interface.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -32,9 +28,7 @@ fn connect_send_receive_half_close_both_ways() {
     let addr = server.listen();
     let out = client.connect(addr);
     client.connected(out);
-    let Event::Accepted(inward, ListenerId(7), Some(peer)) = server.next() else {
-        panic!("not accepted")
-    };
+    let Event::Accepted(inward, ListenerId(7), Some(peer)) = server.next() else { panic!("not accepted") };
     assert_eq!(client.ask(move |io| io.local(out)), Some(peer));
     assert_eq!(client.ask(move |io| io.peer(out)), Some(addr));
 
@@ -45,22 +39,13 @@ fn connect_send_receive_half_close_both_ways() {
     // The other direction still works.
     assert_eq!(server.send(inward, b"pong"), Sent::All);
     assert_eq!(client.data(out, 4), b"pong");
-    assert!(matches!(
-        client.send(out, b"late"),
-        Sent::Failed { given: false, .. }
-    ));
+    assert!(matches!(client.send(out, b"late"), Sent::Failed { given: false, .. }));
     server.ask(move |io| io.close(inward, Close::Now));
     assert_eq!(client.next(), Event::Eof(out));
     client.ask(move |io| io.close(out, Close::Now));
     server.nothing();
     client.nothing();
-    assert_eq!(
-        (
-            server.ask(|io| io.connections()),
-            client.ask(|io| io.connections())
-        ),
-        (0, 0)
-    );
+    assert_eq!((server.ask(|io| io.connections()), client.ask(|io| io.connections())), (0, 0));
 }
 
 #[test]
@@ -89,9 +74,7 @@ fn stale_tokens_do_nothing() {
     });
     assert!(matches!(answers.0, Sent::Failed { given: false, .. }));
     assert_eq!(
-        (
-            answers.1, answers.2, answers.3, answers.4, answers.5, answers.6
-        ),
+        (answers.1, answers.2, answers.3, answers.4, answers.5, answers.6),
         (0, false, true, None, false, false)
     );
     worker.nothing();
@@ -160,20 +143,11 @@ fn reset_comes_after_the_data_that_preceded_it() {
 #[test]
 fn connect_refused_unreachable_and_no_such_file() {
     let worker = Running::start();
-    let addr = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let conn = worker.connect(addr);
     assert_eq!(worker.next(), Event::Connected(conn, Err(IoFault::Refused)));
-    let conn = worker.connect_to(
-        Address::parse("unix:/nowhere/at/all.sock").unwrap(),
-        PATIENCE,
-    );
-    assert_eq!(
-        worker.next(),
-        Event::Connected(conn, Err(IoFault::Unreachable))
-    );
+    let conn = worker.connect_to(Address::parse("unix:/nowhere/at/all.sock").unwrap(), PATIENCE);
+    assert_eq!(worker.next(), Event::Connected(conn, Err(IoFault::Unreachable)));
     // Not reported from within connect, and the token can be given back before the report.
     let (conn, fresh) = worker.ask(|io| {
         let to = Address::parse("unix:/nowhere/at/all.sock").unwrap();
@@ -183,10 +157,7 @@ fn connect_refused_unreachable_and_no_such_file() {
         (conn, io.connect(&to, &options))
     });
     assert_ne!(conn, fresh);
-    assert_eq!(
-        worker.next(),
-        Event::Connected(fresh, Err(IoFault::Unreachable))
-    );
+    assert_eq!(worker.next(), Event::Connected(fresh, Err(IoFault::Unreachable)));
     worker.nothing();
     assert_eq!(worker.ask(|io| io.connections()), 0);
 }
@@ -201,15 +172,9 @@ fn deadlines_fire_once_never_early_and_can_be_moved_both_ways() {
             io.set_deadline(conn, Some(at));
             at
         });
-        let Event::Deadline(_, fired) = worker.next() else {
-            panic!("no deadline")
-        };
+        let Event::Deadline(_, fired) = worker.next() else { panic!("no deadline") };
         assert!(fired >= at, "early by {:?}", at - fired);
-        assert!(
-            fired - at < Duration::from_millis(500),
-            "late by {:?}",
-            fired - at
-        );
+        assert!(fired - at < Duration::from_millis(500), "late by {:?}", fired - at);
     }
     // Later, then earlier, then cleared.
     let (start, at) = worker.ask(move |io| {
@@ -218,9 +183,7 @@ fn deadlines_fire_once_never_early_and_can_be_moved_both_ways() {
         io.set_deadline(conn, Some(io.now() + Duration::from_millis(40)));
         (io.now(), io.now() + Duration::from_millis(40))
     });
-    let Event::Deadline(_, fired) = worker.next() else {
-        panic!("no deadline")
-    };
+    let Event::Deadline(_, fired) = worker.next() else { panic!("no deadline") };
     assert!(fired >= at && at > start);
     worker.ask(move |io| {
         io.set_deadline(conn, Some(io.now() + Duration::from_millis(5)));
@@ -247,20 +210,10 @@ fn stuck_bytes_drain_in_order_then_the_half_close() {
             .enumerate()
             .map(|(n, part)| {
                 let (head, tail) = part.split_at(part.len() / 5);
-                let mut pieces = [
-                    Piece::Lent(head),
-                    if n % 2 == 0 {
-                        Piece::Lent(tail)
-                    } else {
-                        Piece::Owned(tail.to_vec())
-                    },
-                ];
+                let mut pieces =
+                    [Piece::Lent(head), if n % 2 == 0 { Piece::Lent(tail) } else { Piece::Owned(tail.to_vec()) }];
                 let sent = io.send(conn, &mut pieces);
-                assert!(
-                    pieces
-                        .iter()
-                        .all(|piece| matches!(piece, Piece::Lent(rest) if rest.is_empty()))
-                );
+                assert!(pieces.iter().all(|piece| matches!(piece, Piece::Lent(rest) if rest.is_empty())));
                 sent
             })
             .collect();
@@ -314,10 +267,7 @@ fn a_failed_send_leaves_the_response_readable() {
     assert_eq!(worker.next(), Event::Eof(conn));
     reset(stream);
     assert_eq!(worker.next(), Event::Reset(conn, IoFault::Reset));
-    assert!(matches!(
-        worker.send(conn, b"x"),
-        Sent::Failed { given: false, .. }
-    ));
+    assert!(matches!(worker.send(conn, b"x"), Sent::Failed { given: false, .. }));
 }
 
 #[test]
@@ -346,10 +296,7 @@ fn a_connect_that_nobody_answers_times_out() {
                     assert_eq!((io.unsent(conn), io.is_quiet(conn)), (5, false));
                 });
                 assert!(matches!(worker.next(), Event::Deadline(other, _) if other == conn));
-                assert_eq!(
-                    worker.next(),
-                    Event::Connected(conn, Err(IoFault::TimedOut))
-                );
+                assert_eq!(worker.next(), Event::Connected(conn, Err(IoFault::TimedOut)));
                 worker.nothing();
                 assert_eq!(worker.ask(|io| io.connections()), connected.len());
                 return;
@@ -366,38 +313,18 @@ fn what_is_asked_while_connecting_happens_afterwards() {
     let addr = worker.listen();
     let conn = worker.ask(move |io| {
         let conn = io.connect(&Address::Inet(addr), &ConnectOptions { timeout: PATIENCE });
-        assert_eq!(
-            io.send(
-                conn,
-                &mut [Piece::Lent(b"head"), Piece::Owned(b"+body".to_vec())]
-            ),
-            Sent::Stuck
-        );
+        assert_eq!(io.send(conn, &mut [Piece::Lent(b"head"), Piece::Owned(b"+body".to_vec())]), Sent::Stuck);
         io.shutdown_write(conn);
         io.set_deadline(conn, Some(io.now() + Duration::from_millis(40)));
         conn
     });
     let mut events: Vec<Event> = (0..6).map(|_| worker.next()).collect();
-    let inward = events
-        .iter()
-        .find_map(|event| {
-            if let Event::Accepted(conn, ..) = event {
-                Some(*conn)
-            } else {
-                None
-            }
-        })
-        .unwrap();
+    let inward =
+        events.iter().find_map(|event| if let Event::Accepted(conn, ..) = event { Some(*conn) } else { None }).unwrap();
     let late = events.pop().unwrap();
     assert!(matches!(late, Event::Deadline(other, _) if other == conn));
-    let own: Vec<&Event> = events
-        .iter()
-        .filter(|event| event.conn() == Some(conn))
-        .collect();
-    assert_eq!(
-        own,
-        [&Event::Connected(conn, Ok(())), &Event::Drained(conn)]
-    );
+    let own: Vec<&Event> = events.iter().filter(|event| event.conn() == Some(conn)).collect();
+    assert_eq!(own, [&Event::Connected(conn, Ok(())), &Event::Drained(conn)]);
     assert!(events.contains(&Event::Data(inward, b"head+body".to_vec())));
     assert_eq!(events.last(), Some(&Event::Eof(inward)));
 }
@@ -409,11 +336,7 @@ fn unix_sockets_listen_connect_and_wait_for_a_full_backlog() {
     std::fs::create_dir_all(&folder).unwrap();
     let unix = |name: &str| Address::Unix(Arc::from(folder.join(name)));
 
-    let options = weir_net::ListenOptions {
-        backlog: None,
-        ipv6_only: true,
-        unix_mode: 0o600,
-    };
+    let options = weir_net::ListenOptions { backlog: None, ipv6_only: true, unix_mode: 0o600 };
     let bound = weir_net::bind_listener(&unix("a"), 2, &options).unwrap();
     let workers = [Running::start(), Running::start()];
     for (worker, fd) in workers.iter().zip(bound.sockets) {
@@ -423,16 +346,10 @@ fn unix_sockets_listen_connect_and_wait_for_a_full_backlog() {
     workers[0].ask(|io| io.stop_listening(ListenerId(1)));
     let out = workers[0].connect_to(unix("a"), PATIENCE);
     workers[0].connected(out);
-    assert!(matches!(
-        workers[1].next(),
-        Event::Accepted(_, ListenerId(1), None)
-    ));
+    assert!(matches!(workers[1].next(), Event::Accepted(_, ListenerId(1), None)));
     workers[1].ask(|io| io.stop_listening(ListenerId(1)));
     let refused = workers[0].connect_to(unix("a"), PATIENCE);
-    assert_eq!(
-        workers[0].next(),
-        Event::Connected(refused, Err(IoFault::Refused))
-    );
+    assert_eq!(workers[0].next(), Event::Connected(refused, Err(IoFault::Refused)));
     workers[0].nothing();
 
     let fd = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
@@ -442,10 +359,7 @@ fn unix_sockets_listen_connect_and_wait_for_a_full_backlog() {
     let _first = UnixStream::connect(folder.join("full")).unwrap();
     let worker = &workers[1];
     let late = worker.connect_to(unix("full"), Duration::from_millis(40));
-    assert_eq!(
-        worker.next(),
-        Event::Connected(late, Err(IoFault::TimedOut))
-    );
+    assert_eq!(worker.next(), Event::Connected(late, Err(IoFault::TimedOut)));
     let waiting = worker.connect_to(unix("full"), PATIENCE);
     worker.nothing();
     full.accept().unwrap();
@@ -469,11 +383,7 @@ fn a_lingering_close_delivers_the_response_to_a_peer_that_is_still_sending() {
     let (conn, mut stream) = worker.pair();
     let writing = {
         let mut stream = stream.try_clone().unwrap();
-        std::thread::spawn(move || {
-            stream
-                .write_all(&pattern(4 << 20))
-                .map(|()| stream.shutdown(Shutdown::Write))
-        })
+        std::thread::spawn(move || stream.write_all(&pattern(4 << 20)).map(|()| stream.shutdown(Shutdown::Write)))
     };
     assert!(matches!(worker.next(), Event::Data(other, _) if other == conn));
     let mut got = Vec::new();
@@ -493,10 +403,7 @@ fn lingering_ends_after_its_time_and_a_reset_close_is_a_reset() {
     worker.ask(move |io| {
         io.send(conn, &mut [Piece::Lent(b"bye")]);
         io.close(conn, Close::Linger(Duration::from_millis(50)));
-        assert!(matches!(
-            io.send(conn, &mut [Piece::Lent(b"x")]),
-            Sent::Failed { given: false, .. }
-        ));
+        assert!(matches!(io.send(conn, &mut [Piece::Lent(b"x")]), Sent::Failed { given: false, .. }));
         assert_eq!(io.connections(), 1);
     });
     let mut got = Vec::new();
@@ -508,10 +415,7 @@ fn lingering_ends_after_its_time_and_a_reset_close_is_a_reset() {
     // One that reads nothing is dropped, too, although bytes are stuck.
     let (conn, _stream) = worker.pair();
     worker.ask(move |io| {
-        assert_eq!(
-            io.send(conn, &mut [Piece::Owned(pattern(8 << 20))]),
-            Sent::Stuck
-        );
+        assert_eq!(io.send(conn, &mut [Piece::Owned(pattern(8 << 20))]), Sent::Stuck);
         io.close(conn, Close::Linger(Duration::from_millis(50)));
     });
     while worker.ask(|io| io.connections()) > 0 {
@@ -519,10 +423,7 @@ fn lingering_ends_after_its_time_and_a_reset_close_is_a_reset() {
     }
     let (conn, mut stream) = worker.pair();
     worker.ask(move |io| io.close(conn, Close::Reset));
-    assert_eq!(
-        stream.read(&mut [0; 1]).unwrap_err().kind(),
-        std::io::ErrorKind::ConnectionReset
-    );
+    assert_eq!(stream.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     worker.nothing();
 }
 
@@ -557,10 +458,7 @@ fn a_fast_sender_gets_a_bounded_turn() {
     }
     flood.join().unwrap();
     assert_eq!(flooded, 32 << 20);
-    assert!(
-        before.is_some_and(|before| before <= 512 * 1024),
-        "{before:?}"
-    );
+    assert!(before.is_some_and(|before| before <= 512 * 1024), "{before:?}");
 }
 
 #[test]
@@ -569,8 +467,7 @@ fn accepting_can_rest_and_go_on() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     worker.ask(move |io| {
-        io.add_listener(ListenerId(3), OwnedFd::from(listener))
-            .unwrap();
+        io.add_listener(ListenerId(3), OwnedFd::from(listener)).unwrap();
         io.set_accepting(ListenerId(3), false);
     });
     let _stream = TcpStream::connect(addr).unwrap();
@@ -579,10 +476,7 @@ fn accepting_can_rest_and_go_on() {
     let conn = worker.accepted();
     assert!(worker.ask(move |io| io.is_quiet(conn)));
     worker.ask(|io| io.stop_listening(ListenerId(3)));
-    assert_eq!(
-        TcpStream::connect(addr).unwrap_err().kind(),
-        std::io::ErrorKind::ConnectionRefused
-    );
+    assert_eq!(TcpStream::connect(addr).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[test]
@@ -596,11 +490,7 @@ fn messages_of_each_thread_arrive_in_order() {
             std::thread::spawn(move || {
                 for n in 0..EACH {
                     let seen = Arc::clone(&seen);
-                    assert!(
-                        orders
-                            .post(Box::new(move |_| seen.lock().unwrap()[thread].push(n)))
-                            .is_ok()
-                    );
+                    assert!(orders.post(Box::new(move |_| seen.lock().unwrap()[thread].push(n))).is_ok());
                 }
             })
         })
@@ -629,10 +519,7 @@ fn a_send_that_fails_says_so_and_what_was_received_is_still_delivered() {
             }
             (first, io.send(conn, &mut [Piece::Lent(b"more")]))
         });
-        let failed = Sent::Failed {
-            fault: IoFault::Reset,
-            given: false,
-        };
+        let failed = Sent::Failed { fault: IoFault::Reset, given: false };
         assert_eq!(sent, (failed, failed));
         if !lost {
             assert_eq!(worker.data(conn, 12), b"early answer");
@@ -652,8 +539,5 @@ fn the_limit_of_connections_makes_new_ones_wait() {
     worker.nothing();
     worker.ask(move |io| io.close(first, Close::Now));
     let third = worker.accepted();
-    assert_eq!(
-        worker.ask(move |io| io.peer(third)),
-        Some(streams[2].local_addr().unwrap())
-    );
+    assert_eq!(worker.ask(move |io| io.peer(third)), Some(streams[2].local_addr().unwrap()));
 }

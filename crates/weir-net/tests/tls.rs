@@ -1,9 +1,5 @@
 //! rustls without I/O of its own, as a state machine on the engine: a TLS echo.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -15,9 +11,7 @@ use std::sync::Arc;
 
 use common::{PATIENCE, pattern};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
-};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use weir_net::epoll::{EpollIo, Worker, WorkerConfig};
 use weir_net::{Close, ConnId, Io, IoFault, ListenerId, Piece, Protocol, Sent};
 
@@ -46,10 +40,7 @@ impl Protocol<EpollIo> for Echo {
     type Message = ();
 
     fn on_accepted(&mut self, _: &mut EpollIo, conn: ConnId, _: ListenerId, _: Option<SocketAddr>) {
-        self.sessions.insert(
-            conn,
-            ServerConnection::new(Arc::clone(&self.config)).unwrap(),
-        );
+        self.sessions.insert(conn, ServerConnection::new(Arc::clone(&self.config)).unwrap());
     }
 
     fn on_connected(&mut self, _: &mut EpollIo, _: ConnId, _: Result<(), IoFault>) {}
@@ -93,38 +84,20 @@ fn echo_through_tls() {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-    let server = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
+    let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let worker = std::thread::spawn(move || {
-        let mut worker = Worker::new(&WorkerConfig {
-            mailbox_len_max: 1,
-            connections_max: 10,
-        })
-        .unwrap();
-        worker
-            .add_listener(ListenerId(0), OwnedFd::from(listener))
-            .unwrap();
-        worker
-            .run(&mut Echo {
-                config: Arc::new(server),
-                sessions: HashMap::new(),
-            })
-            .unwrap();
+        let mut worker = Worker::new(&WorkerConfig { mailbox_len_max: 1, connections_max: 10 }).unwrap();
+        worker.add_listener(ListenerId(0), OwnedFd::from(listener)).unwrap();
+        worker.run(&mut Echo { config: Arc::new(server), sessions: HashMap::new() }).unwrap();
     });
 
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();
-    let client = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let session =
-        ClientConnection::new(Arc::new(client), ServerName::try_from("localhost").unwrap())
-            .unwrap();
+    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let session = ClientConnection::new(Arc::new(client), ServerName::try_from("localhost").unwrap()).unwrap();
     let socket = TcpStream::connect(addr).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut stream = StreamOwned::new(session, socket);
@@ -137,10 +110,7 @@ fn echo_through_tls() {
         }
         assert!(got == bytes);
     }
-    assert_eq!(
-        stream.conn.protocol_version(),
-        Some(rustls::ProtocolVersion::TLSv1_3)
-    );
+    assert_eq!(stream.conn.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
     stream.conn.send_close_notify();
     stream.conn.complete_io(&mut stream.sock).unwrap();
     let mut rest = Vec::new();

@@ -54,7 +54,10 @@ pub(crate) enum Role {
     Client(Client),
     Upstream(Upstream),
     /// One side of a TCP session.
-    Tcp { session: SessionId, client_side: bool },
+    Tcp {
+        session: SessionId,
+        client_side: bool,
+    },
 }
 
 #[derive(Debug)]

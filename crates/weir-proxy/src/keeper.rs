@@ -145,7 +145,14 @@ impl Keeper {
         io.set_timer(TIMER, next);
     }
 
-    fn tell_change(&self, cluster: usize, endpoint: EndpointId, from: Health, to: Health, failure: Option<ProbeFailure>) {
+    fn tell_change(
+        &self,
+        cluster: usize,
+        endpoint: EndpointId,
+        from: Health,
+        to: Health,
+        failure: Option<ProbeFailure>,
+    ) {
         let name = &self.config.clusters[cluster].plan.name;
         let Some(state) = self.clusters[cluster].endpoint(endpoint) else { return };
         let endpoint = &*state.endpoint.name;
@@ -195,9 +202,10 @@ impl Keeper {
     }
 
     fn abandon_probe<I: Io>(&mut self, io: &mut I, cluster: usize, id: ProbeId) {
-        let found = self.probes.iter_mut().find(|entry| {
-            entry.as_ref().is_some_and(|(_, probe)| probe.cluster == cluster && probe.id == id)
-        });
+        let found = self
+            .probes
+            .iter_mut()
+            .find(|entry| entry.as_ref().is_some_and(|(_, probe)| probe.cluster == cluster && probe.id == id));
         if let Some((conn, _)) = found.and_then(Option::take) {
             io.close(conn, Close::Now);
         }

@@ -20,7 +20,13 @@ pub(crate) struct LogFields {
 
 impl LogFields {
     /// Copies what the log shows.
-    pub(crate) fn capture(&mut self, head: &RequestHead<'_, '_>, target: &[&[u8]], request_id: &[u8], client: Option<IpAddr>) {
+    pub(crate) fn capture(
+        &mut self,
+        head: &RequestHead<'_, '_>,
+        target: &[&[u8]],
+        request_id: &[u8],
+        client: Option<IpAddr>,
+    ) {
         self.client = client;
         self.text.clear();
         self.method = self.append(&[head.method.as_str().as_bytes()]);

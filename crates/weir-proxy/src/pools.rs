@@ -89,7 +89,8 @@ impl Worker {
     /// Lets exchanges that wait for a connection try again.
     pub(crate) fn serve_waiting<I: Io>(&mut self, io: &mut I, local: LocalEndpoint) {
         let Some(endpoint) = self.endpoints.get_mut(local) else { return };
-        let free = endpoint.pool.stats().idle > 0 || endpoint.state.connections.granted() < endpoint.state.connections.0.max();
+        let free =
+            endpoint.pool.stats().idle > 0 || endpoint.state.connections.granted() < endpoint.state.connections.0.max();
         if !free {
             return;
         }
@@ -102,7 +103,13 @@ impl Worker {
     }
 
     /// Another worker needs a connection.
-    pub(crate) fn yield_connection<I: Io>(&mut self, io: &mut I, cluster: ClusterId, endpoint: EndpointId, worker: usize) {
+    pub(crate) fn yield_connection<I: Io>(
+        &mut self,
+        io: &mut I,
+        cluster: ClusterId,
+        endpoint: EndpointId,
+        worker: usize,
+    ) {
         let Some(local) = self.endpoints.find(cluster, endpoint) else { return };
         let Some(entry) = self.endpoints.get_mut(local) else { return };
         if entry.owed.len() < self.shared.workers() && !entry.owed.contains(&worker) {

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use weir_balance::{Ask, Avoid, HashKey};
+use weir_balance::{Ask, Avoid};
 use weir_core::{EndCode, Instant, Origin, Phase, PhaseTimes, Reason};
 use weir_net::{Close, ConnId, Io, IoFault, PumpEnd};
 use weir_telemetry::{Protocol, Record};
@@ -51,14 +51,9 @@ impl Worker {
         let ListenerKind::Tcp(cluster) = config.kind else { return };
         // Bytes wait in the kernel until there is somebody to give them to.
         io.pause(conn);
-        let by_ip = view.snapshot.config.clusters.get(cluster.0 as usize).map(|cluster| &cluster.plan.balance.key);
-        let key = match by_ip {
-            // A TCP session has nothing but its address.
-            Some(HashKey::ClientIp | HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Query(_) | HashKey::Path) => {
-                peer.map(|peer| weir_balance::hash_ip(peer.ip().to_canonical()))
-            }
-            None => None,
-        };
+        // A TCP session has nothing but its address to hash.
+        let balance = view.snapshot.config.clusters.get(cluster.0 as usize).map(|cluster| &cluster.plan.balance);
+        let key = balance.zip(peer).map(|(balance, peer)| balance.hash_ip(peer.ip().to_canonical()));
         let session = Session {
             listener,
             cluster: cluster.0,
@@ -176,7 +171,14 @@ impl Worker {
     }
 
     /// A pump of a session ended.
-    pub(crate) fn session_pumped<I: Io>(&mut self, io: &mut I, id: SessionId, client_side: bool, moved: u64, end: PumpEnd) {
+    pub(crate) fn session_pumped<I: Io>(
+        &mut self,
+        io: &mut I,
+        id: SessionId,
+        client_side: bool,
+        moved: u64,
+        end: PumpEnd,
+    ) {
         let Some(session) = self.sessions.get_mut(id.0) else { return };
         if client_side {
             session.bytes_in += moved;
@@ -278,7 +280,8 @@ impl Worker {
 
     fn end_session<I: Io>(&mut self, io: &mut I, id: SessionId, fault: Option<(Origin, Phase, Reason)>) {
         let endpoint = self.sessions.get(id.0).and_then(|session| session.endpoint);
-        let name = endpoint.and_then(|local| self.endpoints.get(local)).map(|e| std::sync::Arc::clone(&e.state.endpoint.name));
+        let name =
+            endpoint.and_then(|local| self.endpoints.get(local)).map(|e| std::sync::Arc::clone(&e.state.endpoint.name));
         self.release_session_endpoint(id);
         let Some(mut session) = self.sessions.remove(id.0) else { return };
         let how = if fault.is_some() { Close::Reset } else { Close::Now };

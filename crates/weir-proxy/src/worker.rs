@@ -145,8 +145,12 @@ impl Worker {
             self.empty_pool(io, local);
             self.endpoints.reap(local);
         }
-        let unhealthy: Vec<LocalEndpoint> =
-            self.endpoints.iter_mut().filter(|(_, e)| e.state.is_down() && e.pool.stats().idle > 0).map(|(l, _)| l).collect();
+        let unhealthy: Vec<LocalEndpoint> = self
+            .endpoints
+            .iter_mut()
+            .filter(|(_, e)| e.state.is_down() && e.pool.stats().idle > 0)
+            .map(|(l, _)| l)
+            .collect();
         for local in unhealthy {
             self.empty_pool(io, local);
         }
@@ -316,7 +320,9 @@ impl<I: Io> Protocol<I> for Worker {
             Message::Refresh => self.refresh(io),
             Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, endpoint, waiter),
             Message::Yield { cluster, endpoint, worker } => self.yield_connection(io, cluster, endpoint, worker),
-            Message::Adopt { cluster, endpoint, conn, meta } => self.adopt_connection(io, cluster, endpoint, conn, meta),
+            Message::Adopt { cluster, endpoint, conn, meta } => {
+                self.adopt_connection(io, cluster, endpoint, conn, meta)
+            }
             Message::Room { cluster, endpoint } => self.room_for_connection(io, cluster, endpoint),
             Message::Drain => self.drain(io),
             Message::Stop => {

@@ -25,10 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rounds: u64 = rounds.parse()?;
     let mut times = PhaseTimes::starting(Instant::from_millis(1));
     for (n, phase) in Phase::ALL.iter().enumerate() {
-        times.stamp(
-            *phase,
-            Instant::from_nanos(1_000_000 + (n as u64 + 1) * 40_000),
-        );
+        times.stamp(*phase, Instant::from_nanos(1_000_000 + (n as u64 + 1) * 40_000));
     }
     let record = Record {
         start: WallTime::from_nanos(1_700_000_000_123_456_789),
@@ -64,11 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         "json" | "combined" => {
-            let format = if operation == "json" {
-                Format::Json
-            } else {
-                Format::Combined
-            };
+            let format = if operation == "json" { Format::Json } else { Format::Combined };
             let log = AccessLog::start(Target::File("/dev/null".into()), format)?;
             let mut writer = log.writer();
             for _ in 0..rounds {

@@ -102,10 +102,7 @@ impl Metric {
     pub(crate) fn stem(&self) -> &'static str {
         let family = self.family();
         match self.unit {
-            Some(unit) => family
-                .strip_suffix(unit.as_str())
-                .and_then(|stem| stem.strip_suffix('_'))
-                .unwrap_or(family),
+            Some(unit) => family.strip_suffix(unit.as_str()).and_then(|stem| stem.strip_suffix('_')).unwrap_or(family),
             None => family,
         }
     }
@@ -152,26 +149,12 @@ pub fn reference_markdown() -> String {
         // Writing to a string does not fail.
         let _ = write!(page, "{}, ", f64::from(le) / 1e6);
     }
-    page.push_str(
-        "+Inf.\n\n| name | kind | labels | what it tells | since |\n|---|---|---|---|---|\n",
-    );
+    page.push_str("+Inf.\n\n| name | kind | labels | what it tells | since |\n|---|---|---|---|---|\n");
     for metric in METRICS {
-        let labels: Vec<String> = metric
-            .labels
-            .iter()
-            .map(|label| format!("`{label}`"))
-            .collect();
-        let labels = if labels.is_empty() {
-            "–".to_owned()
-        } else {
-            labels.join(", ")
-        };
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
         let (name, kind) = (metric.name, metric.kind.as_str());
-        let _ = writeln!(
-            page,
-            "| `{name}` | {kind} | {labels} | {} | {} |",
-            metric.help, metric.since
-        );
+        let _ = writeln!(page, "| `{name}` | {kind} | {labels} | {} | {} |", metric.help, metric.since);
     }
     page.push_str("\n## Label values\n\n");
     for (label, values) in label_values() {
@@ -187,28 +170,13 @@ fn label_values() -> Vec<(&'static str, String)> {
     }
     vec![
         ("cluster", "name of a cluster in the configuration.".into()),
-        (
-            "endpoint",
-            "name of an endpoint: the address as configured, or as resolved.".into(),
-        ),
+        ("endpoint", "name of an endpoint: the address as configured, or as resolved.".into()),
         ("worker", "number of a worker thread, from 0.".into()),
-        (
-            "code",
-            list(crate::STATUS_CLASSES.into_iter()) + " `none`: no response head was sent.",
-        ),
-        (
-            "phase",
-            list(weir_core::Phase::ALL.iter().map(|phase| phase.as_str())),
-        ),
-        (
-            "health",
-            list(endpoint::HEALTH.iter().map(|health| health.as_str())),
-        ),
+        ("code", list(crate::STATUS_CLASSES.into_iter()) + " `none`: no response head was sent."),
+        ("phase", list(weir_core::Phase::ALL.iter().map(|phase| phase.as_str()))),
+        ("health", list(endpoint::HEALTH.iter().map(|health| health.as_str()))),
         ("state", list(endpoint::CONNECTION_STATES.into_iter())),
-        (
-            "event",
-            list(crate::event::Kind::ALL.iter().map(|kind| kind.as_str())),
-        ),
+        ("event", list(crate::event::Kind::ALL.iter().map(|kind| kind.as_str()))),
         (
             "reason",
             format!(

@@ -28,10 +28,7 @@ impl Counter {
     /// Adds `n`.
     #[inline(always)]
     pub fn add(&self, n: u64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(n),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     /// The present value.
@@ -65,10 +62,7 @@ impl Gauge {
     /// Adds `n`, which may be negative.
     #[inline(always)]
     pub fn add(&self, n: i64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(n),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     /// Sets the value.

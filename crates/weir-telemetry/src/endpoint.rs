@@ -48,11 +48,7 @@ pub struct EndpointShard {
 impl EndpointStats {
     /// Counters at zero for `workers` workers (at least one shard is made).
     pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self {
-            shards: (0..workers.max(1))
-                .map(|_| EndpointShard::default())
-                .collect(),
-        })
+        Arc::new(Self { shards: (0..workers.max(1)).map(|_| EndpointShard::default()).collect() })
     }
 
     /// The shard of worker number `worker`, counted from 0. A number beyond those given to

@@ -14,13 +14,9 @@ mod resolver;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use access_log::{
-    AccessLogFailed, AccessLogNotReopened, AccessLogRecovered, AccessLogReopened,
-};
+pub use access_log::{AccessLogFailed, AccessLogNotReopened, AccessLogRecovered, AccessLogReopened};
 pub use config::{ConfigLoaded, ConfigRejected};
-pub use endpoint::{
-    EndpointDown, EndpointEjected, EndpointRestored, EndpointUp, PanicEntered, PanicLeft,
-};
+pub use endpoint::{EndpointDown, EndpointEjected, EndpointRestored, EndpointUp, PanicEntered, PanicLeft};
 pub use listener::{AcceptFailed, ListenerStarted, ListenerStopped};
 pub use process::{ShutdownBegun, ShutdownEnded, Started};
 pub use resolver::{ResolverFailed, ResolverRecovered};

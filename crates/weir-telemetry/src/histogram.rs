@@ -14,8 +14,8 @@ use crate::Counter;
 
 /// Upper boundaries (inclusive) of the Prometheus buckets in microseconds; `+Inf` follows.
 pub const LE_MICROS: [u32; 14] = [
-    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
-    2_500_000, 5_000_000, 10_000_000,
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
 ];
 
 /// Fine buckets per power of two, as a power of two.
@@ -86,11 +86,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Nothing observed.
-    pub const EMPTY: Self = Self {
-        fine: [0; FINE],
-        coarse: [0; COARSE],
-        sum_us: 0,
-    };
+    pub const EMPTY: Self = Self { fine: [0; FINE], coarse: [0; COARSE], sum_us: 0 };
 
     /// Adds what `histogram` holds.
     pub fn merge(&mut self, histogram: &Histogram) {

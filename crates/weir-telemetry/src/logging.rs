@@ -19,9 +19,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter cannot be read.
-    #[error(
-        "the log filter {filter:?} is not valid: {cause}; write a level (`info`) or TARGET=LEVEL pairs"
-    )]
+    #[error("the log filter {filter:?} is not valid: {cause}; write a level (`info`) or TARGET=LEVEL pairs")]
     Filter {
         /// As given.
         filter: String,
@@ -41,12 +39,7 @@ pub fn init_logging(format: LogFormat, filter: &str, colour: bool) -> Result<(),
     let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(colour).finish().try_init(),
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .finish()
-            .try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).finish().try_init(),
     }
     .map_err(|_| LoggingError::Twice)
 }
@@ -54,10 +47,7 @@ pub fn init_logging(format: LogFormat, filter: &str, colour: bool) -> Result<(),
 fn parse(filter: &str) -> Result<EnvFilter, LoggingError> {
     EnvFilter::builder()
         .parse(filter)
-        .map_err(|cause| LoggingError::Filter {
-            filter: filter.to_owned(),
-            cause: cause.to_string(),
-        })
+        .map_err(|cause| LoggingError::Filter { filter: filter.to_owned(), cause: cause.to_string() })
 }
 
 #[cfg(test)]

@@ -26,17 +26,11 @@ impl ProcessStats {
     pub fn read() -> Self {
         let mut stats = fs::read_to_string("/proc/self/stat")
             .ok()
-            .and_then(|text| {
-                Self::parse(&text, rustix::param::clock_ticks_per_second(), boot_time()?)
-            })
+            .and_then(|text| Self::parse(&text, rustix::param::clock_ticks_per_second(), boot_time()?))
             .unwrap_or_default();
-        stats.resident_bytes = stats
-            .resident_bytes
-            .map(|pages| pages * rustix::param::page_size() as u64);
+        stats.resident_bytes = stats.resident_bytes.map(|pages| pages * rustix::param::page_size() as u64);
         // The directory itself is open while it is listed.
-        stats.open_fds = fs::read_dir("/proc/self/fd")
-            .ok()
-            .map(|dir| (dir.count() as u64).saturating_sub(1));
+        stats.open_fds = fs::read_dir("/proc/self/fd").ok().map(|dir| (dir.count() as u64).saturating_sub(1));
         stats.max_fds = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         stats
     }
@@ -61,11 +55,7 @@ impl ProcessStats {
 
 fn boot_time() -> Option<u64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
-    stat.lines()
-        .find_map(|line| line.strip_prefix("btime "))?
-        .trim()
-        .parse()
-        .ok()
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -85,12 +85,8 @@ impl Collector for Scrape {
                 catalogue::Unit::Seconds => Unit::Seconds,
                 catalogue::Unit::Bytes => Unit::Bytes,
             });
-            let encoder = encoder.encode_descriptor(
-                metric.stem(),
-                metric.help,
-                unit.as_ref(),
-                metric.kind.open_metrics(),
-            )?;
+            let encoder =
+                encoder.encode_descriptor(metric.stem(), metric.help, unit.as_ref(), metric.kind.open_metrics())?;
             (metric.read)(&self.0, &mut Emit { metric, encoder })?;
         }
         Ok(())
@@ -124,16 +120,11 @@ impl Emit<'_> {
 
     /// A whole histogram.
     pub(crate) fn histogram(&mut self, labels: &[&str], snapshot: &Snapshot) -> fmt::Result {
-        let bounds = LE_MICROS
-            .iter()
-            .map(|le| f64::from(*le) / 1e6)
-            .chain([f64::INFINITY]);
+        let bounds = LE_MICROS.iter().map(|le| f64::from(*le) / 1e6).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(snapshot.le_counts().iter().copied()).collect();
         let sum = snapshot.sum_us() as f64 / 1e6;
         self.sample(labels, |kind, encoder| match kind {
-            Kind::Histogram => {
-                encoder.encode_histogram::<NoLabelSet>(sum, snapshot.count(), &buckets, None)
-            }
+            Kind::Histogram => encoder.encode_histogram::<NoLabelSet>(sum, snapshot.count(), &buckets, None),
             Kind::Counter | Kind::Gauge => Err(fmt::Error),
         })
     }
@@ -143,22 +134,11 @@ impl Emit<'_> {
         labels: &[&str],
         write: impl FnOnce(Kind, &mut MetricEncoder<'_>) -> fmt::Result,
     ) -> fmt::Result {
-        debug_assert_eq!(
-            labels.len(),
-            self.metric.labels.len(),
-            "{}",
-            self.metric.name
-        );
+        debug_assert_eq!(labels.len(), self.metric.labels.len(), "{}", self.metric.name);
         if labels.is_empty() {
             return write(self.metric.kind, &mut self.encoder);
         }
-        let labels: Vec<(&str, &str)> = self
-            .metric
-            .labels
-            .iter()
-            .copied()
-            .zip(labels.iter().copied())
-            .collect();
+        let labels: Vec<(&str, &str)> = self.metric.labels.iter().copied().zip(labels.iter().copied()).collect();
         write(self.metric.kind, &mut self.encoder.encode_family(&labels)?)
     }
 }
@@ -182,7 +162,5 @@ fn classic(open_metrics: &str) -> String {
 }
 
 fn is_counter(family: &str) -> bool {
-    METRICS
-        .iter()
-        .any(|metric| metric.kind == Kind::Counter && metric.family() == family)
+    METRICS.iter().any(|metric| metric.kind == Kind::Counter && metric.family() == family)
 }

@@ -73,12 +73,7 @@ impl LatencyView {
     /// The quantiles of `snapshot`.
     pub fn of(snapshot: &Snapshot) -> Self {
         let ms = |q| snapshot.quantile_us(q).map(|us| f64::from(us) / 1_000.0);
-        Self {
-            count: snapshot.count(),
-            p50_ms: ms(0.5),
-            p90_ms: ms(0.9),
-            p99_ms: ms(0.99),
-        }
+        Self { count: snapshot.count(), p50_ms: ms(0.5), p90_ms: ms(0.9), p99_ms: ms(0.99) }
     }
 }
 
@@ -110,10 +105,7 @@ fn stats<S: Serializer>(stats: &Arc<EndpointStats>, serializer: S) -> Result<S::
     .serialize(serializer)
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature serde asks for"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
 fn health<S: Serializer>(health: &Health, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(health.as_str())
 }

@@ -1,9 +1,6 @@
 //! The access log from the outside: lines, rotation, failing disks, and no allocation.
 #![allow(unsafe_code, reason = "a global allocator that counts")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "helpers of tests, which the lint does not see as tests"
-)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which the lint does not see as tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -20,8 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[test]
 fn a_json_line_tells_everything() {
     let (times, file) = (times(), Folder::new("json"));
-    let line: Value =
-        serde_json::from_str(&lines(&file, Format::Json, &[record(&times)])[0]).unwrap();
+    let line: Value = serde_json::from_str(&lines(&file, Format::Json, &[record(&times)])[0]).unwrap();
     let expected = json!({
         "time": "2023-11-14T22:13:20.123456Z",
         "peer": "192.0.2.7:49152",
@@ -60,21 +56,12 @@ fn a_json_line_tells_everything() {
 #[test]
 fn every_key_is_in_the_reference() {
     let (times, file) = (times(), Folder::new("keys"));
-    let line: Value =
-        serde_json::from_str(&lines(&file, Format::Json, &[record(&times)])[0]).unwrap();
+    let line: Value = serde_json::from_str(&lines(&file, Format::Json, &[record(&times)])[0]).unwrap();
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/access-log.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let documented: std::collections::BTreeSet<&str> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
-        .map(|(key, _)| key)
-        .collect();
-    let present: std::collections::BTreeSet<&str> = line
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
+    let documented: std::collections::BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(key, _)| key).collect();
+    let present: std::collections::BTreeSet<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(documented, present);
 }
 
@@ -82,13 +69,7 @@ fn every_key_is_in_the_reference() {
 fn a_combined_line_is_the_one_of_apache() {
     let (times, file) = (times(), Folder::new("combined"));
     let mut bare = record(&times);
-    (
-        bare.client,
-        bare.peer,
-        bare.method,
-        bare.status,
-        bare.user_agent,
-    ) = (None, None, b"", 400, b"");
+    (bare.client, bare.peer, bare.method, bare.status, bare.user_agent) = (None, None, b"", 400, b"");
     let got = lines(&file, Format::Combined, &[record(&times), bare]);
     assert_eq!(
         got,
@@ -187,10 +168,7 @@ fn lines_of_many_workers_stay_whole() {
         serde_json::from_str::<Value>(line).unwrap();
     }
     assert_eq!(text.lines().count() as u64, log.written_lines());
-    assert_eq!(
-        log.written_lines() + log.dropped_lines(),
-        (WORKERS * LINES) as u64
-    );
+    assert_eq!(log.written_lines() + log.dropped_lines(), (WORKERS * LINES) as u64);
 }
 
 #[test]
@@ -319,8 +297,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(test: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("weir-access-log-{}-{test}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("weir-access-log-{}-{test}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }

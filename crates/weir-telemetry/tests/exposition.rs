@@ -1,9 +1,5 @@
 //! The text that scrapers read: its grammar, its agreement with the counters, and what `promtool` says.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests, which the lint does not see as tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests, which the lint does not see as tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -14,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use weir_core::{EndCode, Health, Instant, Origin, Phase, PhaseTimes, Reason, WallTime};
 use weir_telemetry::catalogue::{Kind, METRICS};
 use weir_telemetry::{
-    BuildInfo, CloseReason, ClusterView, EndpointStats, EndpointView, Exposition, ProcessStats,
-    Protocol, Record, Sources, WorkerStats, render,
+    BuildInfo, CloseReason, ClusterView, EndpointStats, EndpointView, Exposition, ProcessStats, Protocol, Record,
+    Sources, WorkerStats, render,
 };
 
 const NASTY: &str = "we\\ird \"name\"\nwith newline";
@@ -24,17 +20,9 @@ const NASTY: &str = "we\\ird \"name\"\nwith newline";
 fn both_formats_obey_their_grammar() {
     for (format, text) in both(&busy_workers(), &[cluster("web"), cluster(NASTY)]) {
         let families = parse(format, &text);
-        assert_eq!(
-            families.len(),
-            METRICS.len(),
-            "{format:?}: every row appears once"
-        );
+        assert_eq!(families.len(), METRICS.len(), "{format:?}: every row appears once");
         for metric in METRICS {
-            let name = if format == Exposition::OpenMetrics {
-                metric.family()
-            } else {
-                metric.name
-            };
+            let name = if format == Exposition::OpenMetrics { metric.family() } else { metric.name };
             assert_eq!(families[name], metric.kind.as_str(), "{name}");
         }
     }
@@ -70,10 +58,7 @@ fn samples_are_the_sums_of_the_counters() {
         "weir_workers 3",
         "weir_ready 1",
     ] {
-        assert!(
-            text.lines().any(|other| other == line),
-            "missing: {line}\n{text}"
-        );
+        assert!(text.lines().any(|other| other == line), "missing: {line}\n{text}");
     }
 }
 
@@ -87,19 +72,10 @@ fn promtool_finds_nothing_to_complain_about() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("this test needs `promtool` on PATH: install the Debian package `prometheus`");
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
-    assert!(
-        output.status.success() && said.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&said)
-    );
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
 }
 
 #[test]
@@ -135,18 +111,9 @@ fn a_scrape_while_workers_write_never_goes_backwards() {
         stop.store(true, Ordering::Relaxed);
     });
     // With the writers gone, nothing was lost: every request is in every counter.
-    let total = workers
-        .iter()
-        .map(|worker| worker.requests.total())
-        .sum::<u64>();
+    let total = workers.iter().map(|worker| worker.requests.total()).sum::<u64>();
     assert!(total > 0);
-    assert_eq!(
-        total,
-        workers
-            .iter()
-            .map(|worker| worker.request_time.snapshot().count())
-            .sum::<u64>()
-    );
+    assert_eq!(total, workers.iter().map(|worker| worker.request_time.snapshot().count()).sum::<u64>());
     assert_eq!(total, stats.histogram(|shard| &shard.whole_time).count());
 }
 
@@ -179,9 +146,7 @@ fn record(times: &PhaseTimes, status: u16, reason: Option<Reason>) -> Record<'_>
         cluster: None,
         endpoint: None,
         attempts: 1,
-        end: reason.map_or(EndCode::COMPLETE, |_| {
-            EndCode::by(Origin::Upstream, Phase::Await)
-        }),
+        end: reason.map_or(EndCode::COMPLETE, |_| EndCode::by(Origin::Upstream, Phase::Await)),
         reason,
         request_id: b"",
         user_agent: b"",
@@ -233,10 +198,7 @@ fn sources(workers: &[Arc<WorkerStats>], clusters: &[ClusterView]) -> Sources {
         workers: workers.to_vec(),
         clusters: clusters.to_vec(),
         process: ProcessStats::read(),
-        build: BuildInfo {
-            version: "0.1.0",
-            commit: "abc",
-        },
+        build: BuildInfo { version: "0.1.0", commit: "abc" },
         access_log: None,
         config_revision: 1,
         ready: true,
@@ -267,10 +229,7 @@ fn parse(format: Exposition, text: &str) -> BTreeMap<String, String> {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').expect(line);
             assert_eq!(helped.as_deref(), Some(name), "HELP comes first: {line}");
-            assert!(
-                families.insert(name.into(), kind.into()).is_none(),
-                "twice: {line}"
-            );
+            assert!(families.insert(name.into(), kind.into()).is_none(), "twice: {line}");
             current = (name.into(), kind.into());
         } else if let Some(rest) = line.strip_prefix("# UNIT ") {
             assert_eq!(format, Exposition::OpenMetrics, "{line}");
@@ -278,17 +237,11 @@ fn parse(format: Exposition, text: &str) -> BTreeMap<String, String> {
             assert_eq!(name, current.0);
             assert!(name.ends_with(&format!("_{unit}")), "{line}");
         } else if line == "# EOF" {
-            assert_eq!(
-                (format, lines.peek()),
-                (Exposition::OpenMetrics, None),
-                "{line}"
-            );
+            assert_eq!((format, lines.peek()), (Exposition::OpenMetrics, None), "{line}");
         } else {
             let (name, labels, value) = sample(line);
             let family = &current.0;
-            let suffix = name
-                .strip_prefix(family.as_str())
-                .unwrap_or_else(|| panic!("{line} in {family}"));
+            let suffix = name.strip_prefix(family.as_str()).unwrap_or_else(|| panic!("{line} in {family}"));
             let expected: &[&str] = match (current.1.as_str(), format) {
                 ("counter", Exposition::OpenMetrics) => &["_total"],
                 ("counter" | "gauge", _) => &[""],
@@ -305,12 +258,7 @@ fn parse(format: Exposition, text: &str) -> BTreeMap<String, String> {
         assert!(text.ends_with("# EOF\n"));
     } else {
         let counters = families.iter().filter(|(_, kind)| *kind == "counter");
-        assert!(
-            counters.clone().count() > 10
-                && counters
-                    .into_iter()
-                    .all(|(name, _)| name.ends_with("_total"))
-        );
+        assert!(counters.clone().count() > 10 && counters.into_iter().all(|(name, _)| name.ends_with("_total")));
     }
     check_buckets(text);
     families
@@ -323,32 +271,16 @@ fn check_buckets(text: &str) {
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, mut labels, value) = sample(line);
         if let (Some(stem), Some(le)) = (name.strip_suffix("_bucket"), labels.remove("le")) {
-            let le = if le == "+Inf" {
-                f64::INFINITY
-            } else {
-                le.parse().unwrap()
-            };
-            series
-                .entry((stem.to_owned(), labels))
-                .or_default()
-                .push((le, value));
+            let le = if le == "+Inf" { f64::INFINITY } else { le.parse().unwrap() };
+            series.entry((stem.to_owned(), labels)).or_default().push((le, value));
         } else if let Some(stem) = name.strip_suffix("_count") {
             counts.insert((stem.to_owned(), labels), value);
         }
     }
     assert_eq!(series.len(), counts.len());
     for (key, buckets) in series {
-        assert!(
-            buckets
-                .windows(2)
-                .all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1),
-            "{key:?} {buckets:?}"
-        );
-        assert_eq!(
-            buckets.last(),
-            Some(&(f64::INFINITY, counts[&key])),
-            "{key:?}"
-        );
+        assert!(buckets.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1), "{key:?} {buckets:?}");
+        assert_eq!(buckets.last(), Some(&(f64::INFINITY, counts[&key])), "{key:?}");
     }
 }
 
@@ -360,11 +292,7 @@ fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
     if chars.next_if_eq(&'{').is_some() {
         loop {
             let label = word(&mut chars, false);
-            assert_eq!(
-                (chars.next(), chars.next()),
-                (Some('='), Some('"')),
-                "{line}"
-            );
+            assert_eq!((chars.next(), chars.next()), (Some('='), Some('"')), "{line}");
             let mut value = String::new();
             loop {
                 match chars.next().expect(line) {
@@ -387,18 +315,12 @@ fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
     }
     assert_eq!(chars.next(), Some(' '), "{line}");
     let value: String = chars.collect();
-    (
-        name,
-        labels,
-        value.parse().unwrap_or_else(|_| panic!("{line}")),
-    )
+    (name, labels, value.parse().unwrap_or_else(|_| panic!("{line}")))
 }
 
 fn word(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, colon: bool) -> String {
     let mut word = String::new();
-    while let Some(c) =
-        chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_' || (colon && *c == ':'))
-    {
+    while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_' || (colon && *c == ':')) {
         word.push(c);
     }
     assert!(word.starts_with(|c: char| !c.is_ascii_digit()), "{word:?}");

@@ -26,43 +26,23 @@ fn rows_follow_the_conventions() {
     for metric in METRICS {
         let name = metric.name;
         assert!(names.insert(name), "{name} twice");
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
         assert!(
-            name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+            ["weir_", "process_", "http_server_", "http_client_"].iter().any(|prefix| name.starts_with(prefix)),
             "{name}"
         );
-        assert!(
-            ["weir_", "process_", "http_server_", "http_client_"]
-                .iter()
-                .any(|prefix| name.starts_with(prefix)),
-            "{name}"
-        );
-        assert_eq!(
-            metric.kind == Kind::Counter,
-            name.ends_with("_total"),
-            "{name}"
-        );
+        assert_eq!(metric.kind == Kind::Counter, name.ends_with("_total"), "{name}");
         match metric.unit {
-            Some(unit) => assert!(
-                metric.family().ends_with(&format!("_{}", unit.as_str())),
-                "{name}"
-            ),
+            Some(unit) => assert!(metric.family().ends_with(&format!("_{}", unit.as_str())), "{name}"),
             None => {
-                assert!(
-                    !metric.family().ends_with("_seconds") && !metric.family().ends_with("_bytes"),
-                    "{name}"
-                );
+                assert!(!metric.family().ends_with("_seconds") && !metric.family().ends_with("_bytes"), "{name}");
             }
         }
-        assert!(
-            !metric.help.is_empty() && !metric.help.ends_with('.') && !metric.help.contains('\n'),
-            "{name}"
-        );
+        assert!(!metric.help.is_empty() && !metric.help.ends_with('.') && !metric.help.contains('\n'), "{name}");
         assert!(metric.labels.iter().all(|label| *label != "le"), "{name}");
     }
 }
 
 fn page(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../docs/reference")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference").join(name)
 }

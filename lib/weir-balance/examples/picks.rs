@@ -3,11 +3,7 @@
 //!
 //! One thread, best of several rounds, loads in cache: a floor to compare rows by, not a promise.
 #![allow(clippy::print_stdout, reason = "a program that prints a table")]
-#![allow(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a program that measures needs a clock"
-)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a program that measures needs a clock")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -22,32 +18,16 @@ const ROUNDS: u32 = 7;
 const SIZES: [u32; 4] = [3, 10, 100, 1_000];
 
 fn main() {
-    println!(
-        "{:<34}{}",
-        "ns per pick, members:",
-        SIZES.map(|size| format!("{size:>9}")).concat()
-    );
+    println!("{:<34}{}", "ns per pick, members:", SIZES.map(|size| format!("{size:>9}")).concat());
     for row in ALGORITHMS {
-        let params = Params {
-            algorithm: row.algorithm,
-            ..Params::default()
-        };
+        let params = Params { algorithm: row.algorithm, ..Params::default() };
         line(row.name, &params, |_| 1);
         if row.weighted && !row.keyed {
             // Weights without a common divisor: a long period for round robin.
-            line(&format!("{}, odd weights", row.name), &params, |id| {
-                65_521 - (id % 997) as u16
-            });
+            line(&format!("{}, odd weights", row.name), &params, |id| 65_521 - (id % 997) as u16);
         }
         if row.keyed {
-            line(
-                &format!("{}, bounded load", row.name),
-                &Params {
-                    bounded_load: Some(1.25),
-                    ..params
-                },
-                |_| 1,
-            );
+            line(&format!("{}, bounded load", row.name), &Params { bounded_load: Some(1.25), ..params }, |_| 1);
         }
     }
 }
@@ -67,13 +47,7 @@ fn nanos_per_pick(balancer: &dyn Balancer) -> f64 {
         let start = Instant::now();
         for _ in 0..PICKS {
             let seed = rng.next();
-            let ask = Ask {
-                now: weir_core::Instant::ZERO,
-                worker: 0,
-                key: Some(seed),
-                seed,
-                avoid: Avoid::NONE,
-            };
+            let ask = Ask { now: weir_core::Instant::ZERO, worker: 0, key: Some(seed), seed, avoid: Avoid::NONE };
             black_box(balancer.pick(black_box(&ask)));
         }
         start.elapsed()

@@ -83,11 +83,7 @@ pub const ALGORITHMS: &[Row] = &[
 /// let picks: Vec<_> = (0..7).filter_map(|_| balancer.pick(&ask)).collect();
 /// assert_eq!(picks, [0, 0, 1, 0, 2, 0, 0]);
 /// ```
-pub fn build(
-    params: &Params,
-    members: Vec<Member>,
-    previous: Option<&dyn Balancer>,
-) -> Arc<dyn Balancer> {
+pub fn build(params: &Params, members: Vec<Member>, previous: Option<&dyn Balancer>) -> Arc<dyn Balancer> {
     (params.algorithm.row().build)(params, members, previous)
 }
 
@@ -96,11 +92,7 @@ pub fn build(
 ///
 /// Cost: that of a build.
 pub fn key_shares(params: &Params, members: &[Member]) -> Option<Vec<f64>> {
-    params
-        .algorithm
-        .row()
-        .shares
-        .map(|shares| shares(params, members))
+    params.algorithm.row().shares.map(|shares| shares(params, members))
 }
 
 impl Algorithm {
@@ -125,10 +117,7 @@ impl Algorithm {
 
     /// The algorithm of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        ALGORITHMS
-            .iter()
-            .find(|row| row.name == name)
-            .map(|row| row.algorithm)
+        ALGORITHMS.iter().find(|row| row.name == name).map(|row| row.algorithm)
     }
 }
 
@@ -139,26 +128,14 @@ mod tests {
     #[test]
     fn the_table_and_the_enum_agree() {
         for (at, row) in ALGORITHMS.iter().enumerate() {
-            assert_eq!(
-                row.algorithm as usize, at,
-                "{}: order of the enum",
-                row.name
-            );
+            assert_eq!(row.algorithm as usize, at, "{}: order of the enum", row.name);
             assert_eq!(row.algorithm.name(), row.name);
             assert_eq!(Algorithm::from_name(row.name), Some(row.algorithm));
             assert_eq!(row.keyed, row.shares.is_some(), "{}", row.name);
             assert!(row.keyed || !row.consistent, "{}", row.name);
-            assert!(
-                row.name
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b == b'_')
-            );
+            assert!(row.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
         }
-        assert_eq!(
-            Algorithm::Maglev as usize,
-            ALGORITHMS.len() - 1,
-            "the last variant has a row"
-        );
+        assert_eq!(Algorithm::Maglev as usize, ALGORITHMS.len() - 1, "the last variant has a row");
         assert_eq!(Algorithm::from_name("no_such"), None);
     }
 }

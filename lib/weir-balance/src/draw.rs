@@ -33,10 +33,7 @@ impl Draw {
                 end
             })
             .collect();
-        Self {
-            columns: alias_table(group),
-            ends,
-        }
+        Self { columns: alias_table(group), ends }
     }
 
     /// A member by weight; `random` is uniform over 64 bits. The group must not be empty.
@@ -45,11 +42,7 @@ impl Draw {
         // group has far fewer than 2^32 members.
         let column = reduce(random, self.columns.len() as u64) as usize;
         let Column { keep, other } = self.columns[column];
-        if (random as u32) < keep {
-            column
-        } else {
-            other as usize
-        }
+        if (random as u32) < keep { column } else { other as usize }
     }
 
     /// A member by weight among all but `first`. There must be at least two.
@@ -72,17 +65,9 @@ impl Draw {
 }
 
 /// A member by weight among those that are free and are not `except`; `None` if there is none.
-pub(crate) fn draw_free(
-    group: &Group,
-    avoid: &Avoid,
-    except: Option<usize>,
-    random: u64,
-) -> Option<usize> {
+pub(crate) fn draw_free(group: &Group, avoid: &Avoid, except: Option<usize>, random: u64) -> Option<usize> {
     let free = |&at: &usize| Some(at) != except && group.is_free(at, avoid);
-    let total: u64 = (0..group.len())
-        .filter(free)
-        .map(|at| group.weight(at))
-        .sum();
+    let total: u64 = (0..group.len()).filter(free).map(|at| group.weight(at)).sum();
     let mut left = reduce(random, total);
     (0..group.len()).filter(free).find(|&at| {
         let here = left < group.weight(at);
@@ -95,20 +80,13 @@ pub(crate) fn draw_free(
 fn alias_table(group: &Group) -> Box<[Column]> {
     let n = group.len();
     let total = group.total_weight();
-    let mut columns: Box<[Column]> = (0..n)
-        .map(|at| Column {
-            keep: u32::MAX,
-            other: at as u32,
-        })
-        .collect();
+    let mut columns: Box<[Column]> = (0..n).map(|at| Column { keep: u32::MAX, other: at as u32 }).collect();
     let mut mass: Vec<u64> = (0..n).map(|at| group.weight(at) * n as u64).collect();
     let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..n).partition(|&at| mass[at] < total);
     while let (Some(&poor), Some(&rich)) = (small.last(), large.last()) {
         small.pop();
-        columns[poor] = Column {
-            keep: ((u128::from(mass[poor]) << 32) / u128::from(total)) as u32,
-            other: rich as u32,
-        };
+        columns[poor] =
+            Column { keep: ((u128::from(mass[poor]) << 32) / u128::from(total)) as u32, other: rich as u32 };
         // The rich one fills up the poor one's column.
         mass[rich] -= total - mass[poor];
         if mass[rich] < total {

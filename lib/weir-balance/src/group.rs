@@ -16,10 +16,7 @@ impl Group {
     pub(crate) fn new(members: Vec<Member>) -> Self {
         let members = members.into_boxed_slice();
         let total_weight = members.iter().map(weight).sum();
-        Self {
-            members,
-            total_weight,
-        }
+        Self { members, total_weight }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -45,10 +42,7 @@ impl Group {
 
     /// Requests in flight at all members. Reads one cache line per member.
     pub(crate) fn total_load(&self) -> u64 {
-        self.members
-            .iter()
-            .map(|member| u64::from(Load::in_flight(&member.load)))
-            .sum()
+        self.members.iter().map(|member| u64::from(Load::in_flight(&member.load))).sum()
     }
 
     /// Whether `at` is not to be avoided.

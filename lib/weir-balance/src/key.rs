@@ -35,11 +35,7 @@ pub fn hash_ip(ip: IpAddr) -> u64 {
 impl Params {
     /// The pick key of `bytes` for this balancer: crc32 for a ring in nginx's layout, else [`hash_key`].
     pub fn hash_key(&self, bytes: &[u8]) -> u64 {
-        if self.is_ketama() {
-            u64::from(crc32fast::hash(bytes))
-        } else {
-            hash_key(bytes)
-        }
+        if self.is_ketama() { u64::from(crc32fast::hash(bytes)) } else { hash_key(bytes) }
     }
 
     /// The pick key of a client address for this balancer: crc32 of the text for a ring in nginx's
@@ -84,30 +80,13 @@ mod tests {
 
     #[test]
     fn a_ring_in_nginx_layout_hashes_as_nginx() {
-        let ketama = Params {
-            algorithm: Algorithm::RingHash,
-            ketama: true,
-            ..Params::default()
-        };
+        let ketama = Params { algorithm: Algorithm::RingHash, ketama: true, ..Params::default() };
         // The check value of CRC-32/ISO-HDLC.
         assert_eq!(ketama.hash_key(b"123456789"), 0xcbf4_3926);
-        assert_eq!(
-            ketama.hash_ip("192.0.2.1".parse().unwrap()),
-            ketama.hash_key(b"192.0.2.1")
-        );
+        assert_eq!(ketama.hash_ip("192.0.2.1".parse().unwrap()), ketama.hash_key(b"192.0.2.1"));
         let longest = "2001:db8:1111:2222:3333:4444:5555:6666";
-        assert_eq!(
-            ketama.hash_ip(longest.parse().unwrap()),
-            ketama.hash_key(longest.as_bytes())
-        );
-        let other = Params {
-            ketama: true,
-            ..Params::default()
-        };
-        assert_eq!(
-            other.hash_key(b"123456789"),
-            hash_key(b"123456789"),
-            "ketama is a matter of the ring only"
-        );
+        assert_eq!(ketama.hash_ip(longest.parse().unwrap()), ketama.hash_key(longest.as_bytes()));
+        let other = Params { ketama: true, ..Params::default() };
+        assert_eq!(other.hash_key(b"123456789"), hash_key(b"123456789"), "ketama is a matter of the ring only");
     }
 }

@@ -24,18 +24,13 @@ impl Turn {
     /// The turn for `group`, carried over from `previous` if that has one.
     pub(crate) fn resume(group: &Group, previous: Option<&dyn Balancer>) -> Arc<Self> {
         let ids: Box<[_]> = group.members().iter().map(|member| member.id).collect();
-        let before = previous
-            .and_then(Balancer::rotation)
-            .and_then(|state| state.downcast::<Self>().ok());
+        let before = previous.and_then(Balancer::rotation).and_then(|state| state.downcast::<Self>().ok());
         let start = match before {
             Some(before) if before.ids == ids => return before,
             Some(before) => before.position_in(&ids),
             None => 0,
         };
-        Arc::new(Self {
-            next: CachePadded::new(AtomicU64::new(start)),
-            ids,
-        })
+        Arc::new(Self { next: CachePadded::new(AtomicU64::new(start)), ids })
     }
 
     /// Takes a turn: a position below the number of members. The group must not be empty.
@@ -60,11 +55,7 @@ impl Turn {
         if self.ids.is_empty() {
             return 0;
         }
-        let places: BTreeMap<_, _> = ids
-            .iter()
-            .enumerate()
-            .map(|(at, id)| (*id, at as u64))
-            .collect();
+        let places: BTreeMap<_, _> = ids.iter().enumerate().map(|(at, id)| (*id, at as u64)).collect();
         let from = self.peek();
         let mut in_turn = self.ids[from..].iter().chain(&self.ids[..from]);
         in_turn.find_map(|id| places.get(id).copied()).unwrap_or(0)

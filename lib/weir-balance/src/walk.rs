@@ -41,14 +41,8 @@ impl Bound {
     /// Rounded to four decimal places. Factors below 1 (and NaN) act as 1, the smallest one for which
     /// there is always room somewhere.
     pub(crate) fn new(factor: f64) -> Self {
-        let factor = if factor >= 1.0 {
-            factor.min(FACTOR_MAX)
-        } else {
-            1.0
-        };
-        Self {
-            parts: (factor * f64::from(FACTOR_PARTS)).round() as u128,
-        }
+        let factor = if factor >= 1.0 { factor.min(FACTOR_MAX) } else { 1.0 };
+        Self { parts: (factor * f64::from(FACTOR_PARTS)).round() as u128 }
     }
 
     /// Whether a member with `load` requests in flight may get one more.
@@ -89,21 +83,11 @@ pub(crate) fn walk(
         }
     }
     let start = reduce(splitmix64(key), group.len() as u64) as usize;
-    let free = || {
-        group
-            .round(start)
-            .filter(|&at| group.is_free(at, &ask.avoid))
-    };
+    let free = || group.round(start).filter(|&at| group.is_free(at, &ask.avoid));
     free().find(|&at| has_room(at)).or_else(|| {
         free()
             .map(|at| (at, (group.load(at), group.weight(at))))
-            .reduce(|best, next| {
-                if is_lighter(next.1, best.1) {
-                    next
-                } else {
-                    best
-                }
-            })
+            .reduce(|best, next| if is_lighter(next.1, best.1) { next } else { best })
             .map(|(at, _)| at)
     })
 }
@@ -126,11 +110,7 @@ mod tests {
     #[test]
     fn senseless_factors_leave_room_somewhere() {
         for factor in [0.0, -1.0, f64::NAN, f64::NEG_INFINITY, 0.99] {
-            assert_eq!(
-                Bound::new(factor).parts,
-                u128::from(FACTOR_PARTS),
-                "{factor}"
-            );
+            assert_eq!(Bound::new(factor).parts, u128::from(FACTOR_PARTS), "{factor}");
         }
         // The largest numbers that can meet do not overflow.
         let far = Bound::new(f64::INFINITY);

@@ -12,20 +12,9 @@ use weir_balance::{Algorithm, Balancer, Member, Params, build, key_shares};
 use weir_core::EndpointId;
 use weir_core::hash::{Rng, splitmix64};
 
-const RING: Params = Params {
-    algorithm: Algorithm::RingHash,
-    virtual_nodes: Some(100),
-    ..DEFAULT
-};
-const MAGLEV: Params = Params {
-    algorithm: Algorithm::Maglev,
-    ..DEFAULT
-};
-const KETAMA: Params = Params {
-    algorithm: Algorithm::RingHash,
-    ketama: true,
-    ..DEFAULT
-};
+const RING: Params = Params { algorithm: Algorithm::RingHash, virtual_nodes: Some(100), ..DEFAULT };
+const MAGLEV: Params = Params { algorithm: Algorithm::Maglev, ..DEFAULT };
+const KETAMA: Params = Params { algorithm: Algorithm::RingHash, ketama: true, ..DEFAULT };
 const DEFAULT: Params = Params {
     algorithm: Algorithm::RingHash,
     key: weir_balance::HashKey::ClientIp,
@@ -37,19 +26,11 @@ const DEFAULT: Params = Params {
 
 /// The home of each of `keys` keys.
 fn homes(balancer: &dyn Balancer, members: &[Member], keys: u64) -> Vec<EndpointId> {
-    (0..keys)
-        .map(|key| members[balancer.pick(&keyed(splitmix64(key))).unwrap()].id)
-        .collect()
+    (0..keys).map(|key| members[balancer.pick(&keyed(splitmix64(key))).unwrap()].id).collect()
 }
 
 /// Of `keys` keys: how many moved to or from `changed`, and how many between two others.
-fn moves(
-    params: &Params,
-    before: &[Member],
-    after: &[Member],
-    changed: EndpointId,
-    keys: u64,
-) -> (u64, u64) {
+fn moves(params: &Params, before: &[Member], after: &[Member], changed: EndpointId, keys: u64) -> (u64, u64) {
     let old = homes(&*build(params, before.to_vec(), None), before, keys);
     let new = homes(&*build(params, after.to_vec(), None), after, keys);
     let mut moved = (0, 0);
@@ -108,10 +89,7 @@ fn a_fifth_member_takes_a_fifth_of_the_keys() {
 /// `ip_hash` is documented to move most keys: were it not so, the documentation would be wrong.
 #[test]
 fn ip_hash_moves_most_keys() {
-    let params = Params {
-        algorithm: Algorithm::IpHash,
-        ..DEFAULT
-    };
+    let params = Params { algorithm: Algorithm::IpHash, ..DEFAULT };
     let (four, five) = (members(&[1; 4]), members(&[1; 5]));
     let (moved, others) = moves(&params, &four, &five, EndpointId(4), 10_000);
     assert!(moved + others > 4_000, "{moved} + {others}");
@@ -124,33 +102,15 @@ fn ip_hash_moves_most_keys() {
 #[test]
 fn ring_imbalance_is_that_of_an_ideal_hash() {
     const RINGS: u32 = 300;
-    let reference = [
-        (16, 3, 1.22),
-        (160, 3, 1.07),
-        (1_000, 3, 1.03),
-        (16, 10, 1.42),
-        (160, 10, 1.12),
-        (1_000, 10, 1.05),
-    ];
+    let reference =
+        [(16, 3, 1.22), (160, 3, 1.07), (1_000, 3, 1.03), (16, 10, 1.42), (160, 10, 1.12), (1_000, 10, 1.05)];
     for (nodes, n, expected) in reference {
-        let params = Params {
-            virtual_nodes: Some(nodes),
-            ..RING
-        };
-        let mean = (0..RINGS)
-            .map(|ring| hottest(&params, ring * 100, n))
-            .sum::<f64>()
-            / f64::from(RINGS);
-        assert!(
-            (mean - expected).abs() < 0.025,
-            "{nodes} points, {n} members: {mean:.3}, not {expected}"
-        );
+        let params = Params { virtual_nodes: Some(nodes), ..RING };
+        let mean = (0..RINGS).map(|ring| hottest(&params, ring * 100, n)).sum::<f64>() / f64::from(RINGS);
+        assert!((mean - expected).abs() < 0.025, "{nodes} points, {n} members: {mean:.3}, not {expected}");
     }
     // The default is better than 1,000 points.
-    let mean = (0..RINGS)
-        .map(|ring| hottest(&DEFAULT, ring * 100, 3))
-        .sum::<f64>()
-        / f64::from(RINGS);
+    let mean = (0..RINGS).map(|ring| hottest(&DEFAULT, ring * 100, 3)).sum::<f64>() / f64::from(RINGS);
     assert!(mean < 1.035, "default, 3 members: {mean:.3}");
 }
 
@@ -158,10 +118,7 @@ fn ring_imbalance_is_that_of_an_ideal_hash() {
 #[test]
 fn ketama_imbalance_is_that_of_nginx() {
     const RINGS: u32 = 300;
-    let mean = (0..RINGS)
-        .map(|ring| hottest(&KETAMA, ring * 3, 3))
-        .sum::<f64>()
-        / f64::from(RINGS);
+    let mean = (0..RINGS).map(|ring| hottest(&KETAMA, ring * 3, 3)).sum::<f64>() / f64::from(RINGS);
     assert!((mean - 1.067).abs() < 0.02, "{mean:.3}");
 }
 
@@ -177,20 +134,13 @@ fn hottest(params: &Params, first_id: u32, n: u32) -> f64 {
 #[test]
 fn maglev_evenness_and_disruption_are_those_of_the_reference() {
     const KEYS: u64 = 100_000;
-    for (n, most, disruption) in [
-        (3, 1.0001, 0.0002),
-        (10, 1.0005, 0.0025),
-        (100, 1.002, 0.0056),
-    ] {
+    for (n, most, disruption) in [(3, 1.0001, 0.0002), (10, 1.0005, 0.0025), (100, 1.002, 0.0056)] {
         let all = members(&vec![1; n]);
         let shares = key_shares(&MAGLEV, &all).unwrap();
         let mean = 1.0 / n as f64;
         let hottest = shares.iter().copied().fold(0.0, f64::max) / mean;
         let coldest = shares.iter().copied().fold(1.0, f64::min) / mean;
-        assert!(
-            hottest <= most && coldest >= 2.0 - most,
-            "{n}: {coldest:.5} to {hottest:.5}"
-        );
+        assert!(hottest <= most && coldest >= 2.0 - most, "{n}: {coldest:.5} to {hottest:.5}");
 
         let departures = n.min(8);
         let others: u64 = (0..departures)
@@ -201,17 +151,9 @@ fn maglev_evenness_and_disruption_are_those_of_the_reference() {
             })
             .sum();
         let others = others as f64 / (departures as u64 * KEYS) as f64;
-        assert!(
-            others <= disruption * 1.5 + 0.0002,
-            "{n}: {:.3} %",
-            others * 100.0
-        );
+        assert!(others <= disruption * 1.5 + 0.0002, "{n}: {:.3} %", others * 100.0);
         if n > 3 {
-            assert!(
-                others >= disruption / 3.0,
-                "{n}: {:.3} %, is this Maglev?",
-                others * 100.0
-            );
+            assert!(others >= disruption / 3.0, "{n}: {:.3} %, is this Maglev?", others * 100.0);
         }
     }
 }
@@ -222,21 +164,10 @@ fn maglev_evenness_and_disruption_are_those_of_the_reference() {
 fn bounded_load_flattens_hot_keys() {
     for algorithm in [Algorithm::RingHash, Algorithm::Maglev] {
         let run = |bounded_load| {
-            let params = Params {
-                algorithm,
-                bounded_load,
-                ..DEFAULT
-            };
+            let params = Params { algorithm, bounded_load, ..DEFAULT };
             let members = members(&[1; 10]);
             let balancer = build(&params, members.clone(), None);
-            let unbounded = build(
-                &Params {
-                    algorithm,
-                    ..DEFAULT
-                },
-                members.clone(),
-                None,
-            );
+            let unbounded = build(&Params { algorithm, ..DEFAULT }, members.clone(), None);
             let mut rng = Rng::new(3);
             let mut away = 0;
             for _ in 0..1_000 {
@@ -246,23 +177,13 @@ fn bounded_load_flattens_hot_keys() {
                 away += u32::from(Some(at) != unbounded.pick(&keyed(key)));
                 members[at].load.begin();
             }
-            (
-                members
-                    .iter()
-                    .map(|member| member.load.in_flight())
-                    .max()
-                    .unwrap(),
-                away,
-            )
+            (members.iter().map(|member| member.load.in_flight()).max().unwrap(), away)
         };
         let (hottest, away) = run(None);
         assert!(hottest > 450 && away == 0, "{algorithm:?}: {hottest}");
         let (hottest, away) = run(Some(1.25));
         assert!(hottest <= 125, "{algorithm:?}: {hottest}");
-        assert!(
-            (300..700).contains(&away),
-            "{algorithm:?}: {away} of 1000 away from home"
-        );
+        assert!((300..700).contains(&away), "{algorithm:?}: {away} of 1000 away from home");
     }
 }
 
@@ -271,19 +192,11 @@ fn bounded_load_flattens_hot_keys() {
 /// table follows from the documented rule by another implementation of crc32 (zlib's).
 #[test]
 fn ketama_is_nginx() {
-    let servers = [
-        ("127.0.0.1:18080", 1),
-        ("127.0.0.2:18080", 2),
-        ("127.0.0.9", 1),
-        ("unix:/tmp/app.sock", 1),
-    ];
+    let servers = [("127.0.0.1:18080", 1), ("127.0.0.2:18080", 2), ("127.0.0.9", 1), ("unix:/tmp/app.sock", 1)];
     let members: Vec<_> = servers
         .iter()
         .zip(0..)
-        .map(|(&(name, weight), id)| Member {
-            name: name.into(),
-            ..member(id, weight)
-        })
+        .map(|(&(name, weight), id)| Member { name: name.into(), ..member(id, weight) })
         .collect();
     let balancer = build(&KETAMA, members, None);
     let mut counts = BTreeMap::new();

@@ -13,14 +13,7 @@ use weir_balance::{Algorithm, Ask, Avoid, Balancer, Member, Params, build};
 use weir_core::hash::splitmix64;
 
 fn smooth(members: &[Member], previous: Option<&dyn Balancer>) -> Arc<dyn Balancer> {
-    build(
-        &Params {
-            algorithm: Algorithm::WeightedRoundRobin,
-            ..Params::default()
-        },
-        members.to_vec(),
-        previous,
-    )
+    build(&Params { algorithm: Algorithm::WeightedRoundRobin, ..Params::default() }, members.to_vec(), previous)
 }
 
 fn pick(balancer: &dyn Balancer, worker: usize) -> usize {
@@ -36,10 +29,7 @@ fn nginx(weights: &[u16], picks: usize) -> Vec<usize> {
             for (current, &weight) in current.iter_mut().zip(weights) {
                 *current += i64::from(weight);
             }
-            let best = (0..current.len())
-                .rev()
-                .max_by_key(|&at| current[at])
-                .unwrap();
+            let best = (0..current.len()).rev().max_by_key(|&at| current[at]).unwrap();
             current[best] -= total;
             best
         })
@@ -49,27 +39,17 @@ fn nginx(weights: &[u16], picks: usize) -> Vec<usize> {
 #[test]
 fn five_one_one_is_a_a_b_a_c_a_a() {
     let balancer = smooth(&members(&[5, 1, 1]), None);
-    let picks: String = (0..14)
-        .map(|nth| ["a", "b", "c"][pick(&*balancer, nth * 31)])
-        .collect();
+    let picks: String = (0..14).map(|nth| ["a", "b", "c"][pick(&*balancer, nth * 31)]).collect();
     assert_eq!(picks, "aabacaaaabacaa", "whichever worker asks");
 }
 
 #[test]
 fn one_member_and_a_common_divisor() {
     let balancer = smooth(&members(&[u16::MAX]), None);
-    assert_eq!(
-        (0..5)
-            .map(|worker| pick(&*balancer, worker))
-            .collect::<Vec<_>>(),
-        [0; 5]
-    );
+    assert_eq!((0..5).map(|worker| pick(&*balancer, worker)).collect::<Vec<_>>(), [0; 5]);
     // 65,530 : 13,106 is 5 : 1.
     let balancer = smooth(&members(&[65_530, 13_106]), None);
-    assert_eq!(
-        (0..6).map(|_| pick(&*balancer, 0)).collect::<Vec<_>>(),
-        nginx(&[5, 1], 6)
-    );
+    assert_eq!((0..6).map(|_| pick(&*balancer, 0)).collect::<Vec<_>>(), nginx(&[5, 1], 6));
 }
 
 #[test]
@@ -77,11 +57,7 @@ fn a_long_period_is_exact_for_each_worker() {
     // 19,983 picks: beyond what is worked out at build time.
     let weights = [10_007, 9_973, 3];
     let balancer = smooth(&members(&weights), None);
-    assert_eq!(
-        (0..500).map(|_| pick(&*balancer, 0)).collect::<Vec<_>>(),
-        nginx(&weights, 500),
-        "worker 0"
-    );
+    assert_eq!((0..500).map(|_| pick(&*balancer, 0)).collect::<Vec<_>>(), nginx(&weights, 500), "worker 0");
     for worker in [1, 15, usize::MAX] {
         let mut counts = [0_u16; 3];
         (0..19_983).for_each(|_| counts[pick(&*balancer, worker)] += 1);
@@ -117,10 +93,7 @@ fn threads_together_count_exactly() {
         }
     });
     let counts: Vec<_> = counts.into_iter().map(AtomicUsize::into_inner).collect();
-    assert_eq!(
-        counts,
-        weights.map(|weight| usize::from(weight) * THREADS * PERIODS)
-    );
+    assert_eq!(counts, weights.map(|weight| usize::from(weight) * THREADS * PERIODS));
 }
 
 #[test]
@@ -142,10 +115,7 @@ fn threads_on_one_rotation_of_a_long_period_lose_no_pick() {
     });
     for (count, weight) in counts.into_iter().map(AtomicUsize::into_inner).zip(weights) {
         let expected = THREADS * usize::from(weight);
-        assert!(
-            count.abs_diff(expected) <= 2 * 16,
-            "{count}, not {expected}"
-        );
+        assert!(count.abs_diff(expected) <= 2 * 16, "{count}, not {expected}");
     }
 }
 
@@ -191,22 +161,10 @@ fn a_new_member_does_not_restart_a_long_period() {
 #[test]
 fn retries_of_one_member_spread_over_the_others() {
     for algorithm in [Algorithm::WeightedRoundRobin, Algorithm::RoundRobin] {
-        for weights in [
-            vec![5_u16, 1, 1],
-            vec![2; 4],
-            vec![3, 1, 2],
-            vec![10_007, 9_973, 9_941, 9_929],
-        ] {
+        for weights in [vec![5_u16, 1, 1], vec![2; 4], vec![3, 1, 2], vec![10_007, 9_973, 9_941, 9_929]] {
             const REQUESTS: usize = 6_000;
             let members = members(&weights);
-            let balancer = build(
-                &Params {
-                    algorithm,
-                    ..Params::default()
-                },
-                members.clone(),
-                None,
-            );
+            let balancer = build(&Params { algorithm, ..Params::default() }, members.clone(), None);
             let mut avoid = Avoid::NONE;
             avoid.add(members[0].id);
             let mut served = vec![0_usize; members.len()];
@@ -218,20 +176,13 @@ fn retries_of_one_member_spread_over_the_others() {
                 served[at] += 1;
             }
             let weight = |at: usize| {
-                if algorithm == Algorithm::RoundRobin {
-                    1.0
-                } else {
-                    f64::from(weights[at])
-                }
+                if algorithm == Algorithm::RoundRobin { 1.0 } else { f64::from(weights[at]) }
             };
             let total: f64 = (1..members.len()).map(weight).sum();
             assert_eq!(served[0], 0);
             for at in 1..members.len() {
                 let expected = REQUESTS as f64 * weight(at) / total;
-                assert!(
-                    (served[at] as f64 - expected).abs() <= 4.0,
-                    "{algorithm:?} {weights:?}: {served:?}"
-                );
+                assert!((served[at] as f64 - expected).abs() <= 4.0, "{algorithm:?} {weights:?}: {served:?}");
             }
         }
     }

@@ -13,16 +13,13 @@ use weir_core::hash::Rng;
 
 /// Weights of a group: small ones, and now and then one that makes the period long.
 fn weights(most: usize) -> impl Strategy<Value = Vec<u16>> {
-    proptest::collection::vec(
-        prop_oneof![9 => 1_u16..=10, 1 => 1_u16..=u16::MAX],
-        1..=most,
-    )
+    proptest::collection::vec(prop_oneof![9 => 1_u16..=10, 1 => 1_u16..=u16::MAX], 1..=most)
 }
 
 fn each_row(check: impl Fn(&Row) -> Result<(), TestCaseError>) -> Result<(), TestCaseError> {
-    ALGORITHMS.iter().try_for_each(|row| {
-        check(row).map_err(|failed| TestCaseError::fail(format!("{}: {failed}", row.name)))
-    })
+    ALGORITHMS
+        .iter()
+        .try_for_each(|row| check(row).map_err(|failed| TestCaseError::fail(format!("{}: {failed}", row.name))))
 }
 
 proptest! {
@@ -210,12 +207,7 @@ fn nobody_to_pick_is_none() {
         let members = members(&[1, 2]);
         let grown = build(&params(row), members, Some(&*empty));
         assert!(grown.pick(&ask(1)).is_some(), "{}", row.name);
-        assert_eq!(
-            build(&params(row), Vec::new(), Some(&*grown)).pick(&ask(1)),
-            None,
-            "{}",
-            row.name
-        );
+        assert_eq!(build(&params(row), Vec::new(), Some(&*grown)).pick(&ask(1)), None, "{}", row.name);
     }
 }
 
@@ -227,12 +219,7 @@ fn any_algorithm_may_replace_any_other() {
         previous.pick(&ask(5));
         for after in ALGORITHMS {
             let next = build(&params(after), members.clone(), Some(&*previous));
-            assert!(
-                next.pick(&ask(6)).is_some_and(|at| at < 3),
-                "{} after {}",
-                after.name,
-                before.name
-            );
+            assert!(next.pick(&ask(6)).is_some_and(|at| at < 3), "{} after {}", after.name, before.name);
         }
     }
 }
@@ -247,12 +234,7 @@ fn the_lightest_is_found_behind_the_heaviest() {
         let mut avoid = Avoid::NONE;
         avoid.add(members[0].id);
         for seed in 0..100 {
-            assert_eq!(
-                balancer.pick(&weir_balance::Ask { avoid, ..ask(seed) }),
-                Some(1),
-                "{}",
-                row.name
-            );
+            assert_eq!(balancer.pick(&weir_balance::Ask { avoid, ..ask(seed) }), Some(1), "{}", row.name);
         }
     }
 }

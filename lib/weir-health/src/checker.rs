@@ -178,8 +178,7 @@ impl Checker {
     /// once. The first set that is not empty is the start. `seed` spreads the intervals.
     pub fn set_endpoints(&mut self, endpoints: &[EndpointId], now: Instant, seed: u64) {
         let wanted: BTreeSet<EndpointId> = endpoints.iter().copied().collect();
-        let gone: Vec<EndpointId> =
-            self.endpoints.keys().filter(|id| !wanted.contains(id)).copied().collect();
+        let gone: Vec<EndpointId> = self.endpoints.keys().filter(|id| !wanted.contains(id)).copied().collect();
         for id in gone {
             self.stop_activity(id);
             self.endpoints.remove(&id);
@@ -204,15 +203,11 @@ impl Checker {
     }
 
     /// A probe was answered. Answers of abandoned probes are ignored.
-    pub fn handle_probe_result(
-        &mut self,
-        probe: ProbeId,
-        now: Instant,
-        result: Result<(), ProbeFailure>,
-    ) {
-        let in_flight = self.endpoints.get(&probe.endpoint).is_some_and(
-            |entry| matches!(entry.activity, Activity::Probing { number, .. } if number == probe.number),
-        );
+    pub fn handle_probe_result(&mut self, probe: ProbeId, now: Instant, result: Result<(), ProbeFailure>) {
+        let in_flight = self
+            .endpoints
+            .get(&probe.endpoint)
+            .is_some_and(|entry| matches!(entry.activity, Activity::Probing { number, .. } if number == probe.number));
         if in_flight {
             self.finish_probe(probe.endpoint, now, result);
         }
@@ -290,9 +285,7 @@ impl Checker {
         let Some(entry) = self.endpoints.get(&endpoint) else { return false };
         match entry.health {
             Health::Up => true,
-            Health::Unknown => {
-                entry.first_set && matches!(self.start, Start::Grace { until } if now < until)
-            }
+            Health::Unknown => entry.first_set && matches!(self.start, Start::Grace { until } if now < until),
             Health::Down | Health::Ejected | Health::Draining => false,
         }
     }
@@ -442,10 +435,7 @@ impl Checker {
     fn check_invariants(&self) {
         if cfg!(debug_assertions) {
             assert!(self.deadlines.len() <= PROBES_IN_FLIGHT_MAX, "bounded parallelism");
-            assert!(
-                self.starts.len() <= self.deadlines.len(),
-                "only probes in flight are to be started"
-            );
+            assert!(self.starts.len() <= self.deadlines.len(), "only probes in flight are to be started");
             assert!(self.changed.len() <= self.endpoints.len(), "the queue is bounded");
             let active = self.due.len() + self.deadlines.len();
             let expected = if self.params.enabled { self.endpoints.len() } else { 0 };

@@ -109,12 +109,7 @@ mod tests {
     use super::*;
     use crate::StatusRange;
 
-    fn check(
-        probe: &HttpProbe,
-        status: u16,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Result<(), ProbeFailure> {
+    fn check(probe: &HttpProbe, status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<(), ProbeFailure> {
         let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         evaluate_http(probe, status, headers, body)
     }
@@ -131,19 +126,15 @@ mod tests {
     #[test]
     fn ranges_include_both_ends() {
         let range = |first, last| StatusRange { first, last };
-        let probe =
-            HttpProbe { status: vec![range(200, 299), range(401, 401)], ..HttpProbe::default() };
-        for (status, ok) in
-            [(199, false), (200, true), (299, true), (300, false), (401, true), (402, false)]
-        {
+        let probe = HttpProbe { status: vec![range(200, 299), range(401, 401)], ..HttpProbe::default() };
+        for (status, ok) in [(199, false), (200, true), (299, true), (300, false), (401, true), (402, false)] {
             assert_eq!(check(&probe, status, &[], b"").is_ok(), ok, "{status}");
         }
     }
 
     #[test]
     fn every_expected_field_must_be_there_on_any_line() {
-        let expect_headers =
-            vec![("X-Role".into(), "primary".into()), ("Server".into(), "".into())];
+        let expect_headers = vec![("X-Role".into(), "primary".into()), ("Server".into(), "".into())];
         let probe = HttpProbe { expect_headers, ..HttpProbe::default() };
         let role = [("x-role", "a replica"), ("X-ROLE", "the primary"), ("server", "x")];
         assert_eq!(check(&probe, 200, &role, b""), Ok(()));
@@ -165,10 +156,7 @@ mod tests {
         };
         assert_eq!(check(&probe, 200, &[], &body(0)), Ok(()));
         assert_eq!(check(&probe, 200, &[], &body(BODY_PREFIX_MAX_BYTES - 2)), Ok(()));
-        assert_eq!(
-            check(&probe, 200, &[], &body(BODY_PREFIX_MAX_BYTES - 1)),
-            Err(ProbeFailure::Body)
-        );
+        assert_eq!(check(&probe, 200, &[], &body(BODY_PREFIX_MAX_BYTES - 1)), Err(ProbeFailure::Body));
         assert_eq!(check(&probe, 200, &[], b"O"), Err(ProbeFailure::Body));
         assert_eq!(check(&probe, 200, &[], b"\xffO\0OK"), Ok(()));
     }

@@ -92,11 +92,7 @@ impl BodyReader {
     /// # Errors
     /// The chunked framing is malformed or larger than `limits`: the message is lost, and so is
     /// the connection.
-    pub fn feed<'b>(
-        &mut self,
-        bytes: &'b [u8],
-        limits: &Limits,
-    ) -> Result<(usize, BodyEvent<'b>), Reject> {
+    pub fn feed<'b>(&mut self, bytes: &'b [u8], limits: &Limits) -> Result<(usize, BodyEvent<'b>), Reject> {
         let mut at = 0;
         // Each turn but the last consumes at least one byte.
         loop {
@@ -109,20 +105,12 @@ impl BodyReader {
                 State::UntilClose => return Ok((bytes.len(), BodyEvent::Data(rest))),
                 State::Length(remaining) => {
                     let (data, left) = take(rest, remaining);
-                    self.state = if left == 0 {
-                        State::Done
-                    } else {
-                        State::Length(left)
-                    };
+                    self.state = if left == 0 { State::Done } else { State::Length(left) };
                     return Ok((at + data.len(), BodyEvent::Data(data)));
                 }
                 State::ChunkData(remaining) => {
                     let (data, left) = take(rest, remaining);
-                    self.state = if left == 0 {
-                        State::ChunkEnd
-                    } else {
-                        State::ChunkData(left)
-                    };
+                    self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData(left) };
                     return Ok((at + data.len(), BodyEvent::Data(data)));
                 }
                 State::ChunkEnd => match rest {
@@ -132,36 +120,26 @@ impl BodyReader {
                     }
                     [] | [b'\r'] => return Ok((at, BodyEvent::NeedMore)),
                     _ => {
-                        return Err(self.malformed(
-                            "no CRLF behind the data of a chunk (RFC 9112 section 7.1)",
-                        ));
+                        return Err(self.malformed("no CRLF behind the data of a chunk (RFC 9112 section 7.1)"));
                     }
                 },
-                State::ChunkSize => {
-                    match chunk_line(rest, limits).map_err(|what| self.malformed(what))? {
-                        None => return Ok((at, BodyEvent::NeedMore)),
-                        Some((len, size)) => {
-                            at += len;
-                            self.state = if size == 0 {
-                                State::Trailers
-                            } else {
-                                State::ChunkData(size)
-                            };
+                State::ChunkSize => match chunk_line(rest, limits).map_err(|what| self.malformed(what))? {
+                    None => return Ok((at, BodyEvent::NeedMore)),
+                    Some((len, size)) => {
+                        at += len;
+                        self.state = if size == 0 { State::Trailers } else { State::ChunkData(size) };
+                    }
+                },
+                State::Trailers => match trailer_section(rest, limits).map_err(|what| self.malformed(what))? {
+                    None => return Ok((at, BodyEvent::NeedMore)),
+                    Some(lines) => {
+                        at += lines.len() + 2;
+                        self.state = State::Done;
+                        if !lines.is_empty() {
+                            return Ok((at, BodyEvent::Trailers(TrailerBlock { lines })));
                         }
                     }
-                }
-                State::Trailers => {
-                    match trailer_section(rest, limits).map_err(|what| self.malformed(what))? {
-                        None => return Ok((at, BodyEvent::NeedMore)),
-                        Some(lines) => {
-                            at += lines.len() + 2;
-                            self.state = State::Done;
-                            if !lines.is_empty() {
-                                return Ok((at, BodyEvent::Trailers(TrailerBlock { lines })));
-                            }
-                        }
-                    }
-                }
+                },
             }
         }
     }
@@ -234,19 +212,13 @@ impl From<Framing> for BodyKind {
             Framing::Length(n) => ResponseFraming::Length(n),
             Framing::Chunked => ResponseFraming::Chunked,
         };
-        Self {
-            framing,
-            side: Side::Request,
-        }
+        Self { framing, side: Side::Request }
     }
 }
 
 impl From<ResponseFraming> for BodyKind {
     fn from(framing: ResponseFraming) -> Self {
-        Self {
-            framing,
-            side: Side::Response,
-        }
+        Self { framing, side: Side::Response }
     }
 }
 
@@ -284,12 +256,7 @@ impl<'b> Iterator for TrailerFields<'b> {
             if let Some((name, value)) = field {
                 let kind = FieldKind::of(name);
                 if may_be_trailer(name, kind) {
-                    return Some(Field {
-                        name,
-                        value,
-                        kind,
-                        hop_by_hop: false,
-                    });
+                    return Some(Field { name, value, kind, hop_by_hop: false });
                 }
             }
         }
@@ -311,14 +278,8 @@ fn take(bytes: &[u8], remaining: u64) -> (&[u8], u64) {
 /// (RFC 9110 section 6.5.1).
 fn may_be_trailer(name: &str, kind: FieldKind) -> bool {
     match kind {
-        FieldKind::Other => !NEVER_TRAILERS
-            .iter()
-            .any(|never| name.eq_ignore_ascii_case(never)),
-        FieldKind::Date
-        | FieldKind::Server
-        | FieldKind::Via
-        | FieldKind::Traceparent
-        | FieldKind::Tracestate => true,
+        FieldKind::Other => !NEVER_TRAILERS.iter().any(|never| name.eq_ignore_ascii_case(never)),
+        FieldKind::Date | FieldKind::Server | FieldKind::Via | FieldKind::Traceparent | FieldKind::Tracestate => true,
         _ => false,
     }
 }

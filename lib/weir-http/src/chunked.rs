@@ -20,15 +20,10 @@ pub(crate) fn chunk_line(bytes: &[u8], limits: &Limits) -> Result<Option<(usize,
     let longest = usize::from(limits.chunk_line_bytes);
     let mut size = 0_u64;
     let mut at = 0;
-    while let Some(digit) = bytes
-        .get(at)
-        .and_then(|&byte| char::from(byte).to_digit(16))
-    {
+    while let Some(digit) = bytes.get(at).and_then(|&byte| char::from(byte).to_digit(16)) {
         // 16 digits with the top bit clear: the size fits a signed integer everywhere.
         if at == MAX_SIZE_DIGITS || size >= 1 << 59 {
-            return Err(
-                "a chunk size of 2^63 or more, or of more than 16 digits (RFC 9112 section 7.1)",
-            );
+            return Err("a chunk size of 2^63 or more, or of more than 16 digits (RFC 9112 section 7.1)");
         }
         size = size << 4 | u64::from(digit);
         at += 1;
@@ -51,9 +46,7 @@ pub(crate) fn chunk_line(bytes: &[u8], limits: &Limits) -> Result<Option<(usize,
             (Some(b' ' | b'\t'), _) => {}
             (Some(&byte), _) if semicolon && is_value_byte(byte) => {}
             _ => {
-                return Err(
-                    "a malformed chunk-size line, or one that does not end in CRLF (RFC 9112 section 7.1)",
-                );
+                return Err("a malformed chunk-size line, or one that does not end in CRLF (RFC 9112 section 7.1)");
             }
         }
         at += 1;
@@ -62,10 +55,7 @@ pub(crate) fn chunk_line(bytes: &[u8], limits: &Limits) -> Result<Option<(usize,
 
 /// Reads `trailer-section CRLF`: its field lines, all checked, without the empty line that ends it.
 /// `None` = incomplete.
-pub(crate) fn trailer_section<'b>(
-    bytes: &'b [u8],
-    limits: &Limits,
-) -> Result<Option<&'b [u8]>, Malformed> {
+pub(crate) fn trailer_section<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Option<&'b [u8]>, Malformed> {
     const TOO_LARGE: Malformed = "a trailer section larger than the limit";
     let longest = limits.trailer_bytes as usize;
     let mut at = 0;
@@ -75,25 +65,16 @@ pub(crate) fn trailer_section<'b>(
             .strip_suffix(b"\r")
             .ok_or("a line of the trailer section ends in LF without CR (RFC 9112 section 2.2)")?;
         if line.is_empty() {
-            return if at + 2 > longest {
-                Err(TOO_LARGE)
-            } else {
-                Ok(Some(&bytes[..at]))
-            };
+            return if at + 2 > longest { Err(TOO_LARGE) } else { Ok(Some(&bytes[..at])) };
         }
-        split_field(line)
-            .ok_or("a malformed field in the trailer section (RFC 9112 section 7.1.2)")?;
+        split_field(line).ok_or("a malformed field in the trailer section (RFC 9112 section 7.1.2)")?;
         fields += 1;
         if fields > limits.max_fields() {
             return Err("too many fields in the trailer section");
         }
         at += end + 1;
     }
-    if bytes.len() > longest {
-        Err(TOO_LARGE)
-    } else {
-        Ok(None)
-    }
+    if bytes.len() > longest { Err(TOO_LARGE) } else { Ok(None) }
 }
 
 /// Name and trimmed value of a field line without its line end; `None` = malformed (a folded line,

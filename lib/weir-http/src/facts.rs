@@ -44,18 +44,11 @@ impl<'b> Facts<'b> {
         fields.clear();
         for &httparse::Header { name, value } in raw {
             let kind = FieldKind::of(name);
-            let field = Field {
-                name,
-                value,
-                kind,
-                hop_by_hop: kind.is_connection_specific(),
-            };
+            let field = Field { name, value, kind, hop_by_hop: kind.is_connection_specific() };
             if kind != FieldKind::Other {
                 facts.note(kind, value)?;
             }
-            fields
-                .try_push(field)
-                .map_err(|_| "more fields than there is storage for")?;
+            fields.try_push(field).map_err(|_| "more fields than there is storage for")?;
         }
         if facts.nominations > 0 {
             mark_nominated(fields);
@@ -81,9 +74,8 @@ impl<'b> Facts<'b> {
     }
 
     fn note_length(&mut self, value: &[u8]) -> Result<(), &'static str> {
-        let length = parse_length(value).ok_or(
-            "Content-Length is not one decimal number below 2^63 (RFC 9112 section 6.3, item 5)",
-        )?;
+        let length = parse_length(value)
+            .ok_or("Content-Length is not one decimal number below 2^63 (RFC 9112 section 6.3, item 5)")?;
         match self.content_length {
             None => self.content_length = Some(length),
             Some(before) if before == length => self.repeated_length = true,
@@ -100,9 +92,7 @@ impl<'b> Facts<'b> {
         for coding in value.split(|&byte| byte == b',') {
             let coding = coding.trim_ascii();
             if !is_token(coding) {
-                return Err(
-                    "Transfer-Encoding is not a list of codings without parameters (RFC 9112 section 6.1)",
-                );
+                return Err("Transfer-Encoding is not a list of codings without parameters (RFC 9112 section 6.1)");
             }
             self.coding_count += 1;
             self.last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
@@ -165,10 +155,7 @@ impl<'b> Facts<'b> {
 /// look at: two before the name that follows.
 pub(crate) fn check_line_ends(bytes: &[u8], len: usize, raw: &[httparse::Header<'_>]) -> bool {
     let before = |header: &httparse::Header<'_>| offset_in(bytes, header.name).wrapping_sub(2);
-    bytes[..len].ends_with(b"\r\n\r\n")
-        && raw
-            .iter()
-            .all(|header| bytes.get(before(header)) == Some(&b'\r'))
+    bytes[..len].ends_with(b"\r\n\r\n") && raw.iter().all(|header| bytes.get(before(header)) == Some(&b'\r'))
 }
 
 /// Where `part`, a slice of `bytes`, starts in it.
@@ -186,12 +173,8 @@ fn mark_nominated(fields: &mut [Field<'_>]) {
             continue;
         }
         for option in options(fields[at].value) {
-            for field in fields
-                .iter_mut()
-                .filter(|field| field.name.as_bytes().eq_ignore_ascii_case(option))
-            {
-                field.hop_by_hop |=
-                    !matches!(field.kind, FieldKind::Host | FieldKind::ContentLength);
+            for field in fields.iter_mut().filter(|field| field.name.as_bytes().eq_ignore_ascii_case(option)) {
+                field.hop_by_hop |= !matches!(field.kind, FieldKind::Host | FieldKind::ContentLength);
             }
         }
     }

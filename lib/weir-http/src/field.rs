@@ -19,10 +19,7 @@ pub struct Field<'b> {
 /// The field names that Weir acts on. Everything else is [`FieldKind::Other`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
-#[allow(
-    missing_docs,
-    reason = "each variant is the field name it is spelt like"
-)]
+#[allow(missing_docs, reason = "each variant is the field name it is spelt like")]
 pub enum FieldKind {
     Other,
     Host,
@@ -70,29 +67,9 @@ impl FieldKind {
             2 => pick(name, &[(b"te", Self::Te)]),
             3 => pick(name, &[(b"via", Self::Via)]),
             4 => pick(name, &[(b"host", Self::Host), (b"date", Self::Date)]),
-            6 => pick(
-                name,
-                &[
-                    (b"cookie", Self::Cookie),
-                    (b"expect", Self::Expect),
-                    (b"server", Self::Server),
-                ],
-            ),
-            7 => pick(
-                name,
-                &[
-                    (b"upgrade", Self::Upgrade),
-                    (b"trailer", Self::Trailer),
-                    (b"referer", Self::Referer),
-                ],
-            ),
-            9 => pick(
-                name,
-                &[
-                    (b"forwarded", Self::Forwarded),
-                    (b"x-real-ip", Self::XRealIp),
-                ],
-            ),
+            6 => pick(name, &[(b"cookie", Self::Cookie), (b"expect", Self::Expect), (b"server", Self::Server)]),
+            7 => pick(name, &[(b"upgrade", Self::Upgrade), (b"trailer", Self::Trailer), (b"referer", Self::Referer)]),
+            9 => pick(name, &[(b"forwarded", Self::Forwarded), (b"x-real-ip", Self::XRealIp)]),
             10 => pick(
                 name,
                 &[
@@ -103,20 +80,8 @@ impl FieldKind {
                     (b"tracestate", Self::Tracestate),
                 ],
             ),
-            11 => pick(
-                name,
-                &[
-                    (b"traceparent", Self::Traceparent),
-                    (b"retry-after", Self::RetryAfter),
-                ],
-            ),
-            12 => pick(
-                name,
-                &[
-                    (b"x-request-id", Self::XRequestId),
-                    (b"max-forwards", Self::MaxForwards),
-                ],
-            ),
+            11 => pick(name, &[(b"traceparent", Self::Traceparent), (b"retry-after", Self::RetryAfter)]),
+            12 => pick(name, &[(b"x-request-id", Self::XRequestId), (b"max-forwards", Self::MaxForwards)]),
             14 => pick(name, &[(b"content-length", Self::ContentLength)]),
             15 => pick(name, &[(b"x-forwarded-for", Self::XForwardedFor)]),
             16 => pick(
@@ -129,10 +94,7 @@ impl FieldKind {
             ),
             17 => pick(
                 name,
-                &[
-                    (b"transfer-encoding", Self::TransferEncoding),
-                    (b"x-forwarded-proto", Self::XForwardedProto),
-                ],
+                &[(b"transfer-encoding", Self::TransferEncoding), (b"x-forwarded-proto", Self::XForwardedProto)],
             ),
             18 => pick(name, &[(b"proxy-authenticate", Self::ProxyAuthenticate)]),
             19 => pick(name, &[(b"proxy-authorization", Self::ProxyAuthorization)]),
@@ -163,10 +125,7 @@ impl FieldKind {
 /// The first candidate that `name` equals without case. All are of the same length as `name`; their
 /// first letters, which mostly differ, are compared first.
 #[inline(always)]
-fn pick<const N: usize, const L: usize>(
-    name: &[u8],
-    candidates: &[(&[u8; L], FieldKind); N],
-) -> FieldKind {
+fn pick<const N: usize, const L: usize>(name: &[u8], candidates: &[(&[u8; L], FieldKind); N]) -> FieldKind {
     let Ok(name) = <&[u8; L]>::try_from(name) else {
         return FieldKind::Other;
     };
@@ -238,9 +197,7 @@ mod tests {
                     let mut other = name.as_bytes().to_vec();
                     other[at] = byte;
                     let other = String::from_utf8(other).unwrap();
-                    let expected = known
-                        .iter()
-                        .find(|(known, _)| known.eq_ignore_ascii_case(&other));
+                    let expected = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(&other));
                     if crate::is_valid_name(&other) {
                         assert_eq!(
                             FieldKind::of(&other),

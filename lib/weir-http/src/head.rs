@@ -71,10 +71,7 @@ impl Slots<'_> {
     /// Empty storage.
     #[inline]
     pub const fn new() -> Self {
-        Self {
-            raw: [const { MaybeUninit::uninit() }; Limits::MAX_FIELDS],
-            fields: ArrayVec::new_const(),
-        }
+        Self { raw: [const { MaybeUninit::uninit() }; Limits::MAX_FIELDS], fields: ArrayVec::new_const() }
     }
 }
 
@@ -128,9 +125,6 @@ impl ResponseFraming {
 
 impl From<Method<'_>> for RequestMethodFacts {
     fn from(method: Method<'_>) -> Self {
-        Self {
-            head: method == Method::Head,
-            connect: method == Method::Connect,
-        }
+        Self { head: method == Method::Head, connect: method == Method::Connect }
     }
 }

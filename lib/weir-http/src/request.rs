@@ -89,12 +89,8 @@ pub fn parse_request<'b, 's>(
         Err(error) => return Err(reject(error, line_and_fields)),
     };
     // A complete head has all three; the tokeniser says so by position, not by type.
-    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
-    else {
-        return Err(Reject::new(
-            Reason::Internal,
-            "a complete head without a request line",
-        ));
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+        return Err(Reject::new(Reason::Internal, "a complete head without a request line"));
     };
     if target.len() > limits.target_bytes as usize {
         return Err(TARGET_TOO_LONG);
@@ -103,16 +99,10 @@ pub fn parse_request<'b, 's>(
         return Err(HEAD_TOO_LARGE);
     }
     if !check_line_ends(bytes, len, request.headers) {
-        return Err(Reject::request(
-            "a line ends in LF without CR (RFC 9112 section 2.2)",
-        ));
+        return Err(Reject::request("a line ends in LF without CR (RFC 9112 section 2.2)"));
     }
 
-    let version = if minor == 0 {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let method = Method::of(method);
     let facts = Facts::collect(request.headers, fields).map_err(Reject::request)?;
     let target = Target::parse(target.as_bytes(), method).map_err(Reject::request)?;
@@ -147,9 +137,7 @@ fn leading_empty_line(bytes: &[u8]) -> Result<Option<usize>, Reject> {
         [] | [b'\r'] | [b'\r', b'\n'] => Ok(None),
         [b'\r', b'\n', b'\r' | b'\n', ..] | [b'\n', ..] => Err(EMPTY_LINES),
         [b'\r', b'\n', ..] => Ok(Some(2)),
-        [b'\r', ..] => Err(Reject::request(
-            "a bare CR before the request line (RFC 9112 section 2.2)",
-        )),
+        [b'\r', ..] => Err(Reject::request("a bare CR before the request line (RFC 9112 section 2.2)")),
         _ => Ok(Some(0)),
     }
 }
@@ -159,53 +147,36 @@ fn leading_empty_line(bytes: &[u8]) -> Result<Option<usize>, Reject> {
 fn framing(facts: &Facts<'_>, version: Version) -> Result<Framing, Reject> {
     if !facts.has_transfer_encoding() {
         if facts.repeated_length {
-            return Err(Reject::request(
-                "Content-Length twice (RFC 9112 section 6.3, item 5)",
-            ));
+            return Err(Reject::request("Content-Length twice (RFC 9112 section 6.3, item 5)"));
         }
         return Ok(facts.content_length.map_or(Framing::None, Framing::Length));
     }
     if version == Version::Http10 {
-        return Err(Reject::request(
-            "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)",
-        ));
+        return Err(Reject::request("Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)"));
     }
     if facts.content_length.is_some() {
-        return Err(Reject::request(
-            "Transfer-Encoding and Content-Length (RFC 9112 section 6.1)",
-        ));
+        return Err(Reject::request("Transfer-Encoding and Content-Length (RFC 9112 section 6.1)"));
     }
     facts.check_final_chunked().map_err(Reject::request)?;
     if facts.unknown_coding {
-        return Err(Reject::new(
-            Reason::NotImplemented,
-            "a transfer coding other than chunked (RFC 9112 section 6.1)",
-        ));
+        return Err(Reject::new(Reason::NotImplemented, "a transfer coding other than chunked (RFC 9112 section 6.1)"));
     }
     Ok(Framing::Chunked)
 }
 
 /// The host that the request is for (RFC 9112 section 3.2.2 and 3.2.3).
-fn effective_host<'b>(
-    facts: &Facts<'b>,
-    version: Version,
-    target: &Target<'b>,
-) -> Result<&'b [u8], Reject> {
+fn effective_host<'b>(facts: &Facts<'b>, version: Version, target: &Target<'b>) -> Result<&'b [u8], Reject> {
     if facts.repeated_host {
         return Err(Reject::request("Host twice (RFC 9112 section 3.2)"));
     }
     let field = match facts.host {
         Some(host) if is_valid_authority(host) => host,
         Some(_) => {
-            return Err(Reject::request(
-                "Host is not a host with an optional port (RFC 9112 section 3.2)",
-            ));
+            return Err(Reject::request("Host is not a host with an optional port (RFC 9112 section 3.2)"));
         }
         None if version == Version::Http10 => b"",
         None => {
-            return Err(Reject::request(
-                "no Host in HTTP/1.1 (RFC 9112 section 3.2)",
-            ));
+            return Err(Reject::request("no Host in HTTP/1.1 (RFC 9112 section 3.2)"));
         }
     };
     Ok(target.authority.unwrap_or(field))
@@ -213,11 +184,7 @@ fn effective_host<'b>(
 
 /// The limits hold while the head is still incomplete, so that nobody fills the buffer without end.
 #[cold]
-fn incomplete<'b, 's>(
-    bytes: &[u8],
-    skipped: usize,
-    limits: &Limits,
-) -> Result<Option<RequestHead<'b, 's>>, Reject> {
+fn incomplete<'b, 's>(bytes: &[u8], skipped: usize, limits: &Limits) -> Result<Option<RequestHead<'b, 's>>, Reject> {
     let line = &bytes[skipped..];
     let line = &line[..memchr(b'\n', line).unwrap_or(line.len())];
     if let Some(space) = memchr(b' ', line) {
@@ -226,11 +193,7 @@ fn incomplete<'b, 's>(
             return Err(TARGET_TOO_LONG);
         }
     }
-    if bytes.len() > limits.head_bytes as usize {
-        Err(HEAD_TOO_LARGE)
-    } else {
-        Ok(None)
-    }
+    if bytes.len() > limits.head_bytes as usize { Err(HEAD_TOO_LARGE) } else { Ok(None) }
 }
 
 /// What an error of the tokeniser means.
@@ -238,28 +201,18 @@ fn incomplete<'b, 's>(
 fn reject(error: httparse::Error, bytes: &[u8]) -> Reject {
     use httparse::Error;
     match error {
-        Error::TooManyHeaders => {
-            Reject::new(Reason::HeadTooLarge, "too many fields (RFC 6585 section 5)")
-        }
+        Error::TooManyHeaders => Reject::new(Reason::HeadTooLarge, "too many fields (RFC 6585 section 5)"),
         Error::Version if names_another_version(bytes) => Reject::new(
             Reason::VersionNotSupported,
             "a version other than HTTP/1.0 and HTTP/1.1 (RFC 9110 section 15.6.6)",
         ),
-        Error::Version => {
-            Reject::request("no HTTP version in the request line (RFC 9112 section 3)")
-        }
+        Error::Version => Reject::request("no HTTP version in the request line (RFC 9112 section 3)"),
         Error::HeaderName => Reject::request(
             "an invalid field name, white space before the colon, or a folded line (RFC 9112 section 5)",
         ),
-        Error::HeaderValue => {
-            Reject::request("a control character in a field value (RFC 9110 section 5.5)")
-        }
-        Error::NewLine => {
-            Reject::request("a bare CR or text after the version (RFC 9112 section 2.2)")
-        }
-        Error::Token | Error::Status => {
-            Reject::request("a malformed request line (RFC 9112 section 3)")
-        }
+        Error::HeaderValue => Reject::request("a control character in a field value (RFC 9110 section 5.5)"),
+        Error::NewLine => Reject::request("a bare CR or text after the version (RFC 9112 section 2.2)"),
+        Error::Token | Error::Status => Reject::request("a malformed request line (RFC 9112 section 3)"),
     }
 }
 
@@ -267,21 +220,15 @@ fn reject(error: httparse::Error, bytes: &[u8]) -> Reject {
 /// (RFC 9113 section 3.4).
 fn names_another_version(bytes: &[u8]) -> bool {
     let word = bytes.splitn(3, |&byte| byte == b' ').nth(2);
-    word.and_then(|word| word.strip_prefix(b"HTTP/"))
-        .is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_digit))
+    word.and_then(|word| word.strip_prefix(b"HTTP/")).is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_digit))
 }
 
-const HEAD_TOO_LARGE: Reject = Reject::new(
-    Reason::HeadTooLarge,
-    "the request head is larger than the limit (RFC 6585 section 5)",
-);
-const TARGET_TOO_LONG: Reject = Reject::new(
-    Reason::TargetTooLong,
-    "the request target is longer than the limit (RFC 9110 section 15.5.15)",
-);
-const EMPTY_LINES: Reject = Reject::request(
-    "more than one empty line, or a bare LF, before the request line (RFC 9112 section 2.2)",
-);
+const HEAD_TOO_LARGE: Reject =
+    Reject::new(Reason::HeadTooLarge, "the request head is larger than the limit (RFC 6585 section 5)");
+const TARGET_TOO_LONG: Reject =
+    Reject::new(Reason::TargetTooLong, "the request target is longer than the limit (RFC 9110 section 15.5.15)");
+const EMPTY_LINES: Reject =
+    Reject::request("more than one empty line, or a bare LF, before the request line (RFC 9112 section 2.2)");
 
 // === impl Method ===
 

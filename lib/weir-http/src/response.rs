@@ -45,9 +45,7 @@ pub fn parse_response<'b, 's>(
     request: RequestMethodFacts,
 ) -> Result<Option<ResponseHead<'b, 's>>, Reject> {
     if let [b'\r' | b'\n', ..] = bytes {
-        return Err(Reject::response(
-            "an empty line before the status line (RFC 9112 section 2.1)",
-        ));
+        return Err(Reject::response("an empty line before the status line (RFC 9112 section 2.1)"));
     }
     let Slots { raw, fields } = slots;
     let raw = &mut raw[..limits.max_fields()];
@@ -68,26 +66,16 @@ pub fn parse_response<'b, 's>(
         return Err(HEAD_TOO_LARGE);
     }
     if !check_line_ends(bytes, len, response.headers) {
-        return Err(Reject::response(
-            "a line ends in LF without CR (RFC 9112 section 2.2)",
-        ));
+        return Err(Reject::response("a line ends in LF without CR (RFC 9112 section 2.2)"));
     }
     if status < 100 {
         return Err(Reject::response("a status below 100 (RFC 9110 section 15)"));
     }
 
     // The tokeniser gives no reason phrase that holds obs-text, so it is cut out here.
-    let line_end = response
-        .headers
-        .first()
-        .map_or(len - 2, |first| offset_in(bytes, first.name))
-        - 2;
+    let line_end = response.headers.first().map_or(len - 2, |first| offset_in(bytes, first.name)) - 2;
     let reason = bytes.get(REASON_OFFSET..line_end).unwrap_or_default();
-    let version = if minor == 0 {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let facts = Facts::collect(response.headers, fields).map_err(Reject::response)?;
     let body = body(&facts, version, status, request)?;
 
@@ -112,29 +100,18 @@ struct Body {
 }
 
 /// The end of the body of a response (RFC 9112 section 6.3).
-fn body(
-    facts: &Facts<'_>,
-    version: Version,
-    status: u16,
-    request: RequestMethodFacts,
-) -> Result<Body, Reject> {
+fn body(facts: &Facts<'_>, version: Version, status: u16, request: RequestMethodFacts) -> Result<Body, Reject> {
     if facts.has_transfer_encoding() {
         if version == Version::Http10 {
-            return Err(Reject::response(
-                "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)",
-            ));
+            return Err(Reject::response("Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)"));
         }
         // The RFC lets Transfer-Encoding win. Whoever sent both may have meant the other one.
         if facts.content_length.is_some() {
-            return Err(Reject::response(
-                "Transfer-Encoding and Content-Length (RFC 9112 section 6.3, item 3)",
-            ));
+            return Err(Reject::response("Transfer-Encoding and Content-Length (RFC 9112 section 6.3, item 3)"));
         }
         facts.check_final_chunked().map_err(Reject::response)?;
         if facts.unknown_coding {
-            return Err(Reject::response(
-                "a transfer coding other than chunked (RFC 9112 section 6.1)",
-            ));
+            return Err(Reject::response("a transfer coding other than chunked (RFC 9112 section 6.1)"));
         }
     }
     let content_length = facts.content_length;
@@ -142,30 +119,18 @@ fn body(
     // does may also send it, and its bytes would pass for the next response.
     if matches!(status, 100..200 | 204) {
         let announces_body = facts.has_transfer_encoding() || content_length.is_some_and(|n| n > 0);
-        return Ok(Body {
-            framing: ResponseFraming::None,
-            content_length: None,
-            reusable: !announces_body,
-        });
+        return Ok(Body { framing: ResponseFraming::None, content_length: None, reusable: !announces_body });
     }
     let tunnel = request.connect && (200..300).contains(&status);
     if request.head || status == 304 || tunnel {
-        return Ok(Body {
-            framing: ResponseFraming::None,
-            content_length,
-            reusable: true,
-        });
+        return Ok(Body { framing: ResponseFraming::None, content_length, reusable: true });
     }
     let framing = match content_length {
         _ if facts.has_transfer_encoding() => ResponseFraming::Chunked,
         Some(n) => ResponseFraming::Length(n),
         None => ResponseFraming::UntilClose,
     };
-    Ok(Body {
-        framing,
-        content_length,
-        reusable: framing != ResponseFraming::UntilClose,
-    })
+    Ok(Body { framing, content_length, reusable: framing != ResponseFraming::UntilClose })
 }
 
 /// What an error of the tokeniser means.

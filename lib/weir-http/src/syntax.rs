@@ -24,16 +24,11 @@ pub fn is_valid_value(value: &[u8]) -> bool {
 pub fn is_valid_authority(authority: &[u8]) -> bool {
     if let [b'[', ..] = authority {
         let (host, port) = split_port(authority);
-        let inner = host
-            .strip_prefix(b"[")
-            .and_then(|host| host.strip_suffix(b"]"));
+        let inner = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]"));
         return inner.is_some_and(is_ipv6) && port.is_none_or(is_port);
     }
     // One pass: a host name ends at the first byte that it cannot have.
-    let end = authority
-        .iter()
-        .position(|&byte| !HOST_BYTES[byte as usize])
-        .unwrap_or(authority.len());
+    let end = authority.iter().position(|&byte| !HOST_BYTES[byte as usize]).unwrap_or(authority.len());
     end > 0
         && match &authority[end..] {
             [] => true,
@@ -52,10 +47,7 @@ pub fn host_without_port(authority: &[u8]) -> &[u8] {
 #[inline]
 pub(crate) fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
     // From the end: a port is short, and the colons of an IPv6 address are before its bracket.
-    match authority
-        .iter()
-        .rposition(|&byte| byte == b':' || byte == b']')
-    {
+    match authority.iter().rposition(|&byte| byte == b':' || byte == b']') {
         Some(at) if authority[at] == b':' => (&authority[..at], Some(&authority[at + 1..])),
         _ => (authority, None),
     }
@@ -75,10 +67,7 @@ pub(crate) const fn is_value_byte(byte: u8) -> bool {
 pub(crate) fn is_port(port: &[u8]) -> bool {
     port.len() <= 5
         && port.iter().all(u8::is_ascii_digit)
-        && port
-            .iter()
-            .fold(0, |n, digit| n * 10 + u32::from(digit - b'0'))
-            <= 65_535
+        && port.iter().fold(0, |n, digit| n * 10 + u32::from(digit - b'0')) <= 65_535
 }
 
 fn is_ipv6(text: &[u8]) -> bool {

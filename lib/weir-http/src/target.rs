@@ -54,32 +54,18 @@ impl<'b> Target<'b> {
         let bad = |seen: u8, &byte: &u8| seen | (byte & 0x80) | u8::from(byte == b'#');
         if target.iter().fold(0, bad) != 0 {
             // A fragment is never sent (RFC 9110 section 4.2.5); recipients differ in what one ends.
-            return Err(
-                "a fragment or a byte beyond ASCII in the request target (RFC 9112 section 3.2)",
-            );
+            return Err("a fragment or a byte beyond ASCII in the request target (RFC 9112 section 3.2)");
         }
         match (method, target) {
             (Method::Connect, _) => Self::authority_form(target),
             (_, [b'/', ..]) => {
                 let (path, query) = split_query(target);
-                Ok(Self {
-                    form: Form::Origin,
-                    path,
-                    query,
-                    authority: None,
-                    scheme: None,
-                })
+                Ok(Self { form: Form::Origin, path, query, authority: None, scheme: None })
             }
-            (Method::Options, b"*") => Ok(Self {
-                form: Form::Asterisk,
-                path: target,
-                query: None,
-                authority: None,
-                scheme: None,
-            }),
-            (_, b"*") => {
-                Err("the asterisk form with a method other than OPTIONS (RFC 9112 section 3.2.4)")
+            (Method::Options, b"*") => {
+                Ok(Self { form: Form::Asterisk, path: target, query: None, authority: None, scheme: None })
             }
+            (_, b"*") => Err("the asterisk form with a method other than OPTIONS (RFC 9112 section 3.2.4)"),
             _ => Self::absolute_form(target, method),
         }
     }
@@ -89,39 +75,23 @@ impl<'b> Target<'b> {
         if port.is_none_or(<[u8]>::is_empty) || !is_valid_authority(target) {
             return Err("CONNECT without host and port (RFC 9110 section 9.3.6)");
         }
-        Ok(Self {
-            form: Form::Authority,
-            path: b"",
-            query: None,
-            authority: Some(target),
-            scheme: None,
-        })
+        Ok(Self { form: Form::Authority, path: b"", query: None, authority: Some(target), scheme: None })
     }
 
     fn absolute_form(target: &'b [u8], method: Method<'b>) -> Result<Self, &'static str> {
-        let colon = memchr(b':', target)
-            .ok_or("a target that is neither a path nor a URI (RFC 9112 section 3.2)")?;
+        let colon = memchr(b':', target).ok_or("a target that is neither a path nor a URI (RFC 9112 section 3.2)")?;
         let scheme = match &target[..colon] {
             name if name.eq_ignore_ascii_case(b"http") => Scheme::Http,
             name if name.eq_ignore_ascii_case(b"https") => Scheme::Https,
             _ => {
-                return Err(
-                    "a target of a scheme other than http and https (RFC 9112 section 3.2)",
-                );
+                return Err("a target of a scheme other than http and https (RFC 9112 section 3.2)");
             }
         };
-        let rest = target[colon + 1..]
-            .strip_prefix(b"//")
-            .ok_or("a URI without authority (RFC 9110 section 4.2)")?;
-        let end = rest
-            .iter()
-            .position(|byte| matches!(byte, b'/' | b'?'))
-            .unwrap_or(rest.len());
+        let rest = target[colon + 1..].strip_prefix(b"//").ok_or("a URI without authority (RFC 9110 section 4.2)")?;
+        let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         if !is_valid_authority(authority) {
-            return Err(
-                "the target's authority is not a host with an optional port (RFC 9110 section 4.2)",
-            );
+            return Err("the target's authority is not a host with an optional port (RFC 9110 section 4.2)");
         }
         let (path, query) = split_query(rest);
         let (form, path): (Form, &'b [u8]) = match path {
@@ -129,13 +99,7 @@ impl<'b> Target<'b> {
             b"" => (Form::Absolute, b"/"),
             path => (Form::Absolute, path),
         };
-        Ok(Self {
-            form,
-            path,
-            query,
-            authority: Some(authority),
-            scheme: Some(scheme),
-        })
+        Ok(Self { form, path, query, authority: Some(authority), scheme: Some(scheme) })
     }
 }
 

@@ -16,14 +16,8 @@ pub const CRLF: &[u8] = b"\r\n";
 #[inline]
 pub fn request_line(out: &mut Vec<u8>, method: &str, path: &[u8], query: Option<&[u8]>) {
     debug_assert!(crate::is_valid_name(method), "a method is a token");
-    debug_assert!(
-        !path.is_empty() && path.iter().all(u8::is_ascii_graphic),
-        "a target is printable"
-    );
-    debug_assert!(
-        query.is_none_or(|query| query.iter().all(u8::is_ascii_graphic)),
-        "a target is printable"
-    );
+    debug_assert!(!path.is_empty() && path.iter().all(u8::is_ascii_graphic), "a target is printable");
+    debug_assert!(query.is_none_or(|query| query.iter().all(u8::is_ascii_graphic)), "a target is printable");
     out.reserve(method.len() + path.len() + query.map_or(0, <[u8]>::len) + 13);
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
@@ -51,10 +45,7 @@ pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 #[inline]
 pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     debug_assert!(crate::is_valid_name(name), "a field name is a token");
-    debug_assert!(
-        crate::is_valid_value(value),
-        "a field value is one line without control characters"
-    );
+    debug_assert!(crate::is_valid_value(value), "a field value is one line without control characters");
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
@@ -65,11 +56,7 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// `content-length: n`
 #[inline]
 pub fn content_length(out: &mut Vec<u8>, n: u64) {
-    field(
-        out,
-        "content-length",
-        itoa::Buffer::new().format(n).as_bytes(),
-    );
+    field(out, "content-length", itoa::Buffer::new().format(n).as_bytes());
 }
 
 /// `transfer-encoding: chunked`
@@ -180,50 +167,23 @@ mod tests {
 
     #[test]
     fn lines_are_appended() {
-        check(
-            |out| request_line(out, "GET", b"/a", None),
-            "GET /a HTTP/1.1\r\n",
-        );
-        check(
-            |out| request_line(out, "GET", b"/a", Some(b"")),
-            "GET /a? HTTP/1.1\r\n",
-        );
-        check(
-            |out| request_line(out, "M-SEARCH", b"*", None),
-            "M-SEARCH * HTTP/1.1\r\n",
-        );
+        check(|out| request_line(out, "GET", b"/a", None), "GET /a HTTP/1.1\r\n");
+        check(|out| request_line(out, "GET", b"/a", Some(b"")), "GET /a? HTTP/1.1\r\n");
+        check(|out| request_line(out, "M-SEARCH", b"*", None), "M-SEARCH * HTTP/1.1\r\n");
         check(|out| status_line(out, 200, b"OK"), "HTTP/1.1 200 OK\r\n");
         check(|out| status_line(out, 999, b""), "HTTP/1.1 999 \r\n");
         check(|out| field(out, "X-A", b"b c"), "X-A: b c\r\n");
         check(|out| field(out, "X-A", b""), "X-A: \r\n");
-        check(
-            |out| content_length(out, u64::MAX),
-            "content-length: 18446744073709551615\r\n",
-        );
+        check(|out| content_length(out, u64::MAX), "content-length: 18446744073709551615\r\n");
         check(transfer_encoding_chunked, "transfer-encoding: chunked\r\n");
         check(end_head, "\r\n");
     }
 
     #[test]
     fn chunk_heads_are_hexadecimal_without_leading_zeros() {
-        for len in [
-            1,
-            9,
-            10,
-            15,
-            16,
-            255,
-            256,
-            0x1234,
-            65_535,
-            65_536,
-            usize::MAX,
-        ] {
+        for len in [1, 9, 10, 15, 16, 255, 256, 0x1234, 65_535, 65_536, usize::MAX] {
             let (line, used) = chunk_head(len);
-            assert_eq!(
-                std::str::from_utf8(&line[..used]).unwrap(),
-                format!("{len:x}\r\n")
-            );
+            assert_eq!(std::str::from_utf8(&line[..used]).unwrap(), format!("{len:x}\r\n"));
         }
     }
 
@@ -231,10 +191,7 @@ mod tests {
     fn every_status_that_weir_makes_has_a_phrase() {
         for reason in weir_core::Reason::ALL {
             // 499 is a code of the log, never sent.
-            assert!(
-                reason.status() == 499 || !reason_phrase(reason.status()).is_empty(),
-                "{reason}"
-            );
+            assert!(reason.status() == 499 || !reason_phrase(reason.status()).is_empty(), "{reason}");
         }
         assert_eq!(reason_phrase(299), "");
     }

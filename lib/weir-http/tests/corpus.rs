@@ -1,10 +1,5 @@
 //! Replays the corpora of the fuzz targets.
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::naive_bytecount,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::naive_bytecount, reason = "a test fails by panicking")]
 
 mod checks;
 
@@ -25,14 +20,9 @@ fn chunked_bodies() {
     replay("chunked_body", checks::chunked_body);
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the corpora are files; the crate itself reads none"
-)]
+#[allow(clippy::disallowed_methods, reason = "the corpora are files; the crate itself reads none")]
 fn replay(target: &str, check: fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz/corpus")
-        .join(target);
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let mut count = 0;
     for entry in std::fs::read_dir(&corpus).expect("the corpus is committed") {
         let path = entry.unwrap().path();
@@ -42,8 +32,5 @@ fn replay(target: &str, check: fn(&[u8])) {
         assert!(outcome.is_ok(), "{} fails", path.display());
         count += 1;
     }
-    assert!(
-        count >= 10,
-        "the corpus of {target} is there: {count} inputs"
-    );
+    assert!(count >= 10, "the corpus of {target} is there: {count} inputs");
 }

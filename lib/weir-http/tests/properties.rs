@@ -5,14 +5,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use weir_core::Reason;
 use weir_http::{
-    BodyEvent, BodyReader, FieldKind, Framing, Limits, Method, RequestMethodFacts, ResponseFraming,
-    Slots, is_valid_name, is_valid_value, parse_request, parse_response, write,
+    BodyEvent, BodyReader, FieldKind, Framing, Limits, Method, RequestMethodFacts, ResponseFraming, Slots,
+    is_valid_name, is_valid_value, parse_request, parse_response, write,
 };
 
-const GET: RequestMethodFacts = RequestMethodFacts {
-    head: false,
-    connect: false,
-};
+const GET: RequestMethodFacts = RequestMethodFacts { head: false, connect: false };
 
 /// Text that is made of the pieces that heads are made of, so that a good part of it is nearly valid.
 fn head_like(start_lines: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
@@ -23,21 +20,9 @@ fn head_like(start_lines: &'static [&'static str]) -> impl Strategy<Value = Vec<
         1 => Just(","), 1 => Just("\0"), 1 => Just("5"), 1 => Just("\t"), 1 => Just("é"),
     ];
     let start = prop::sample::select(start_lines);
-    (
-        start,
-        vec(piece, 0..8),
-        prop_oneof![9 => Just("\r\n"), 1 => Just("")],
-        vec(any::<u8>(), 0..4),
+    (start, vec(piece, 0..8), prop_oneof![9 => Just("\r\n"), 1 => Just("")], vec(any::<u8>(), 0..4)).prop_map(
+        |(start, pieces, end, body)| [start.as_bytes(), pieces.concat().as_bytes(), end.as_bytes(), &body].concat(),
     )
-        .prop_map(|(start, pieces, end, body)| {
-            [
-                start.as_bytes(),
-                pieces.concat().as_bytes(),
-                end.as_bytes(),
-                &body,
-            ]
-            .concat()
-        })
 }
 
 fn requests() -> impl Strategy<Value = Vec<u8>> {

@@ -106,10 +106,7 @@ impl<W> Permits<W> {
     /// a permit until the cap is raised.
     pub fn new(max: Option<u32>, queue_bound: u32) -> Self {
         let line = Line { waiters: VecDeque::new(), next_number: 0, bound: queue_bound as usize };
-        Self {
-            word: CachePadded::new(AtomicU64::new(u64::from(encode_max(max)) * ONE_CAP)),
-            line: Mutex::new(line),
-        }
+        Self { word: CachePadded::new(AtomicU64::new(u64::from(encode_max(max)) * ONE_CAP)), line: Mutex::new(line) }
     }
 
     /// Takes a permit if there is a place and nobody waits. One atomic read-modify-write when nobody
@@ -169,9 +166,9 @@ impl<W> Permits<W> {
     /// atomic read-modify-write when nobody waits and nobody interferes.
     #[must_use = "the waiter returned holds the permit now and must be told"]
     pub fn release(&self) -> Option<W> {
-        let fast = self.word.fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
-            (word & WAITING == 0).then(|| one_less(word))
-        });
+        let fast = self
+            .word
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |word| (word & WAITING == 0).then(|| one_less(word)));
         if fast.is_ok() {
             return None;
         }
@@ -250,8 +247,7 @@ impl<W> Permits<W> {
     }
 
     fn update(&self, change: impl Fn(u64) -> u64) {
-        let changed =
-            self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some(change(word)));
+        let changed = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some(change(word)));
         debug_assert!(changed.is_ok());
     }
 

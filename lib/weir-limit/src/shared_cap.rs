@@ -35,17 +35,14 @@ impl SharedCap {
     #[must_use]
     pub fn try_take(&self) -> bool {
         self.word
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |word| {
-                (taken(word) < max(word)).then(|| word + 1)
-            })
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |word| (taken(word) < max(word)).then(|| word + 1))
             .is_ok()
     }
 
     /// Gives one back. More give-backs than takes are a bug of the caller and have no effect.
     pub fn give_back(&self) {
-        let given = self.word.fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
-            (taken(word) > 0).then(|| word - 1)
-        });
+        let given =
+            self.word.fetch_update(Ordering::Release, Ordering::Relaxed, |word| (taken(word) > 0).then(|| word - 1));
         debug_assert!(given.is_ok(), "given back more often than taken");
     }
 

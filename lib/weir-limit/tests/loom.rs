@@ -57,8 +57,7 @@ fn no_lost_wake_up() {
             })
             .into();
         let woken = permits.release();
-        let acquired: Vec<bool> =
-            waiters.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let acquired: Vec<bool> = waiters.into_iter().map(|thread| thread.join().unwrap()).collect();
         // The one permit went to exactly one of them, by hand-over or by taking it.
         let holders = acquired.iter().filter(|held| **held).count() + usize::from(woken.is_some());
         assert_eq!(holders, 1);

@@ -8,8 +8,6 @@ mod quota;
 mod slot;
 
 pub use params::Params;
-pub use pool::{
-    Acquire, Pool, Released, SLOTS_MAX, Stats, TRIM_DIVISOR, TRIM_INTERVAL, WARM_RETRY,
-};
+pub use pool::{Acquire, Pool, Released, SLOTS_MAX, Stats, TRIM_DIVISOR, TRIM_INTERVAL, WARM_RETRY};
 pub use quota::{LocalQuota, Quota, share};
 pub use slot::{CloseReason, ConnMeta, SlotId};

@@ -24,13 +24,7 @@ pub(crate) struct Peak {
 
 impl Peak {
     pub(crate) fn new(window: Duration) -> Self {
-        Self {
-            bucket: bucket_of(window),
-            turn: Instant::ZERO,
-            current: 0,
-            full: [0; BUCKETS],
-            at: 0,
-        }
+        Self { bucket: bucket_of(window), turn: Instant::ZERO, current: 0, full: [0; BUCKETS], at: 0 }
     }
 
     /// Changes the window; what was recorded stays, in buckets of the new length.
@@ -54,8 +48,7 @@ impl Peak {
 
     #[cold]
     fn roll(&mut self, value: u32, now: Instant) {
-        let late = u32::try_from(now.since(self.turn).as_nanos() / self.bucket.as_nanos())
-            .unwrap_or(u32::MAX);
+        let late = u32::try_from(now.since(self.turn).as_nanos() / self.bucket.as_nanos()).unwrap_or(u32::MAX);
         // Buckets that passed without a record held what holds now: falls are recorded first.
         let passed = (late as usize).min(BUCKETS);
         self.push(self.current);

@@ -282,9 +282,8 @@ impl<C: Copy + Eq> Pool<C> {
         if entry.meta.state != State::Busy {
             return Released::Close(CloseReason::Failed);
         }
-        let reason = worn(&entry.meta, epoch, now).or_else(|| {
-            max_uses.filter(|max| entry.meta.uses >= *max).map(|_| CloseReason::MaxUses)
-        });
+        let reason = worn(&entry.meta, epoch, now)
+            .or_else(|| max_uses.filter(|max| entry.meta.uses >= *max).map(|_| CloseReason::MaxUses));
         // In use until now: the peak must see it before the number falls.
         self.peak.record(in_use, now);
         self.busy_count -= 1;
@@ -329,12 +328,7 @@ impl<C: Copy + Eq> Pool<C> {
     /// `share` is this pool's share of `max_idle` (the owner divides it among the workers).
     ///
     /// Cheap when nothing is due. Walks the idle list only when a lifetime has ended.
-    pub fn sweep(
-        &mut self,
-        now: Instant,
-        share: usize,
-        out: &mut impl FnMut(SlotId, C, CloseReason),
-    ) {
+    pub fn sweep(&mut self, now: Instant, share: usize, out: &mut impl FnMut(SlotId, C, CloseReason)) {
         self.share = u32::try_from(share).unwrap_or(u32::MAX);
         self.peak.record(self.in_use(), now);
         self.doom_timed_out(now);
@@ -528,8 +522,7 @@ impl<C: Copy + Eq> Pool<C> {
         let free = self.free;
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.conn = None;
-            slot.meta =
-                Meta { generation: slot.meta.generation.wrapping_add(1), ..Meta::free(free) };
+            slot.meta = Meta { generation: slot.meta.generation.wrapping_add(1), ..Meta::free(free) };
             self.free = index;
         }
     }
@@ -552,8 +545,7 @@ impl<C: Copy + Eq> Pool<C> {
 
     fn link_idle(&mut self, index: u32, now: Instant) {
         // The order of the list must hold even if `now` stepped back.
-        let newest =
-            self.slot(self.idle.newest).map_or(Instant::ZERO, |(_, slot)| slot.meta.idle_since);
+        let newest = self.slot(self.idle.newest).map_or(Instant::ZERO, |(_, slot)| slot.meta.idle_since);
         if let Some(meta) = self.meta_mut(index) {
             meta.state = State::Idle;
             meta.idle_since = now.max(newest);
@@ -621,10 +613,7 @@ impl<C: Copy + Eq> Pool<C> {
             return;
         }
         let keep = self.share.max(self.peak.get());
-        let surplus = self
-            .total()
-            .saturating_sub(keep)
-            .min(self.idle_count.saturating_sub(self.params.min_idle));
+        let surplus = self.total().saturating_sub(keep).min(self.idle_count.saturating_sub(self.params.min_idle));
         self.next_trim = now + TRIM_INTERVAL;
         for _ in 0..surplus.div_ceil(TRIM_DIVISOR) {
             let Some((index, _)) = self.slot(self.idle.oldest) else { break };
@@ -638,9 +627,7 @@ impl<C: Copy + Eq> Pool<C> {
         if !cfg!(debug_assertions) || self.slots.len() > 256 {
             return;
         }
-        let count = |wanted: fn(State) -> bool| {
-            self.slots.iter().filter(|slot| wanted(slot.meta.state)).count() as u32
-        };
+        let count = |wanted: fn(State) -> bool| self.slots.iter().filter(|slot| wanted(slot.meta.state)).count() as u32;
         assert_eq!(self.busy_count, count(|s| s == State::Busy));
         assert_eq!(self.connecting_count, count(|s| matches!(s, State::Connecting { .. })));
         assert_eq!(self.warming_count, count(|s| s == State::Connecting { warm: true }));

@@ -111,9 +111,7 @@ impl RetryBudget {
         let (share_ppm, min_per_second) = (limits >> 32, limits & 0xFFFF_FFFF);
         let requests: u64 = self.requests.iter().map(|window| window.sum(second)).sum();
         let share = u128::from(requests) * u128::from(share_ppm) / 1_000_000;
-        u64::try_from(share)
-            .unwrap_or(u64::MAX)
-            .saturating_add(min_per_second * u64::from(WINDOW_SECONDS))
+        u64::try_from(share).unwrap_or(u64::MAX).saturating_add(min_per_second * u64::from(WINDOW_SECONDS))
     }
 }
 
@@ -146,12 +144,10 @@ impl Window {
             bucket.fetch_add(1, ordering);
             return true;
         }
-        let turned = bucket.fetch_update(ordering, Ordering::Relaxed, |word| {
-            match second_of(word).cmp(&second) {
-                Less => Some((u64::from(second) << 32) | 1),
-                Equal => Some(word + 1),
-                Greater => None,
-            }
+        let turned = bucket.fetch_update(ordering, Ordering::Relaxed, |word| match second_of(word).cmp(&second) {
+            Less => Some((u64::from(second) << 32) | 1),
+            Equal => Some(word + 1),
+            Greater => None,
         });
         turned.is_ok()
     }
@@ -268,9 +264,8 @@ mod tests {
         let now = Instant::from_millis(5_000);
         (0..1_000).for_each(|request| budget.deposit(request, now));
         let granted: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..1_000).filter(|_| budget.try_withdraw(now)).count()))
-                .collect();
+            let threads: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..1_000).filter(|_| budget.try_withdraw(now)).count())).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!(granted, 200, "not one more; and losers tried again");

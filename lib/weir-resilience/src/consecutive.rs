@@ -56,8 +56,7 @@ mod tests {
 
     #[test]
     fn reports_at_multiples_of_the_threshold() {
-        let reported: Vec<u32> =
-            (0..12).filter(|n| ConsecutiveFailures::should_report(*n, 5)).collect();
+        let reported: Vec<u32> = (0..12).filter(|n| ConsecutiveFailures::should_report(*n, 5)).collect();
         assert_eq!(reported, [5, 10]);
         assert!(!ConsecutiveFailures::should_report(3, 0));
     }

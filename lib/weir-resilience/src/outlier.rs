@@ -98,15 +98,7 @@ struct Entry {
 
 impl Entry {
     const fn new(now: Instant) -> Self {
-        Self {
-            usable: true,
-            failures: 0,
-            until: None,
-            nth: 0,
-            since: now,
-            told: None,
-            queued: false,
-        }
+        Self { usable: true, failures: 0, until: None, nth: 0, since: now, told: None, queued: false }
     }
 
     const fn serves(&self) -> bool {
@@ -117,13 +109,7 @@ impl Entry {
 impl Detector {
     /// No endpoints yet.
     pub const fn new(params: OutlierParams) -> Self {
-        Self {
-            params,
-            endpoints: BTreeMap::new(),
-            ejected: 0,
-            changed: VecDeque::new(),
-            refused: 0,
-        }
+        Self { params, endpoints: BTreeMap::new(), ejected: 0, changed: VecDeque::new(), refused: 0 }
     }
 
     /// Changes the settings. Ejections that have begun keep their ends, unless there are too many now or the
@@ -233,8 +219,7 @@ impl Detector {
     }
 
     fn eject(&mut self, endpoint: EndpointId, now: Instant) {
-        let others_serve =
-            self.endpoints.iter().any(|(id, entry)| *id != endpoint && entry.serves());
+        let others_serve = self.endpoints.iter().any(|(id, entry)| *id != endpoint && entry.serves());
         let within_share = self.ejected < self.ejected_max();
         let params = &self.params;
         let Some(entry) = self.endpoints.get_mut(&endpoint) else { return };
@@ -249,8 +234,7 @@ impl Detector {
         let clean = now.since(entry.since).as_nanos() / CLEAN_PERIOD.as_nanos();
         let nth = entry.nth.saturating_sub(u32::try_from(clean).unwrap_or(u32::MAX));
         let longest = params.max_ejection.max(params.base_ejection);
-        entry.nth =
-            if params.base_ejection.saturating_mul(nth) >= longest { nth.max(1) } else { nth + 1 };
+        entry.nth = if params.base_ejection.saturating_mul(nth) >= longest { nth.max(1) } else { nth + 1 };
         entry.until = Some(now + params.base_ejection.saturating_mul(entry.nth).min(longest));
         entry.failures = 0;
         self.ejected += 1;
@@ -273,8 +257,7 @@ impl Detector {
             let too_many = !self.params.enabled || self.ejected > self.ejected_max();
             let none_serves = !self.endpoints.values().any(Entry::serves);
             let first = if none_serves { self.first_to_end(|entry| entry.usable) } else { None };
-            let first =
-                if too_many { first.or_else(|| self.first_to_end(|_| true)) } else { first };
+            let first = if too_many { first.or_else(|| self.first_to_end(|_| true)) } else { first };
             let Some((_, endpoint)) = first else { return };
             self.restore(endpoint, now);
         }
@@ -308,8 +291,7 @@ impl Detector {
 
     fn check_invariants(&self) {
         if cfg!(debug_assertions) {
-            let count =
-                |wanted: fn(&Entry) -> bool| self.endpoints.values().filter(|e| wanted(e)).count();
+            let count = |wanted: fn(&Entry) -> bool| self.endpoints.values().filter(|e| wanted(e)).count();
             assert_eq!(self.ejected, count(|entry| entry.until.is_some()));
             assert!(self.ejected <= self.ejected_max(), "the share holds");
             assert!(self.changed.len() <= self.endpoints.len(), "the queue is bounded");

@@ -55,12 +55,7 @@ mod tests {
     use super::*;
 
     fn attempt(retry: Retry, idempotent: bool, body: BodyState) -> Attempt {
-        let fault = Fault {
-            origin: Origin::Upstream,
-            phase: Phase::Await,
-            reason: Reason::UpstreamReset,
-            retry,
-        };
+        let fault = Fault { origin: Origin::Upstream, phase: Phase::Await, reason: Reason::UpstreamReset, retry };
         Attempt { number: 1, fault, idempotent, body, response_begun: false }
     }
 

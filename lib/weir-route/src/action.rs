@@ -16,15 +16,15 @@ pub struct RedirectFrom<'a> {
     pub query: Option<&'a [u8]>,
 }
 
-/// Writes the path that a rule forwards (or redirects) `path` to, into `out`, whose former content
-/// is lost. Without a rewrite that is `path` itself.
+/// Appends the path that a rule forwards (or redirects) `path` to. Without a rewrite that is `path`
+/// itself.
 ///
 /// [`Rewrite::Prefix`] replaces what the rule's path condition matched: the prefix of
 /// [`PathMatch::Prefix`], the whole of [`PathMatch::Exact`], nothing otherwise (so it is put in
 /// front). Slashes where the two parts meet are not doubled, and the result is never empty:
 /// `/api` → `/` makes `/api/x` to `/x` and `/api` to `/`.
 pub fn rewrite_path(rule: &Rule, path: &[u8], out: &mut Vec<u8>) {
-    out.clear();
+    let start = out.len();
     let rewrite = match &rule.action {
         Action::Forward { rewrite, .. } => rewrite.as_ref(),
         Action::Redirect(redirect) => redirect.path.as_ref(),
@@ -35,22 +35,16 @@ pub fn rewrite_path(rule: &Rule, path: &[u8], out: &mut Vec<u8>) {
         Some(Rewrite::Path(whole)) => out.extend_from_slice(whole.as_bytes()),
         Some(Rewrite::Prefix(new)) => {
             let rest = match &rule.path {
-                PathMatch::Prefix(prefix) => path
-                    .strip_prefix(trim_prefix(prefix.as_bytes()))
-                    .unwrap_or(path),
+                PathMatch::Prefix(prefix) => path.strip_prefix(trim_prefix(prefix.as_bytes())).unwrap_or(path),
                 PathMatch::Exact(_) => b"",
                 PathMatch::Any | PathMatch::Regex(_) => path,
             };
             let new = new.as_bytes();
-            out.extend_from_slice(if rest.is_empty() {
-                new
-            } else {
-                trim_prefix(new)
-            });
+            out.extend_from_slice(if rest.is_empty() { new } else { trim_prefix(new) });
             out.extend_from_slice(rest);
         }
     }
-    if out.is_empty() {
+    if out.len() == start {
         out.push(b'/');
     }
 }
@@ -61,12 +55,7 @@ pub fn rewrite_path(rule: &Rule, path: &[u8], out: &mut Vec<u8>) {
 /// A change of scheme without a new host drops the port, which belonged to the old scheme. When no
 /// host is known, the location is a path; slashes at its start are made one, as two would make the
 /// first segment a host (RFC 3986 section 4.2).
-pub fn redirect_location(
-    rule: &Rule,
-    redirect: &Redirect,
-    from: &RedirectFrom<'_>,
-    out: &mut Vec<u8>,
-) {
+pub fn redirect_location(rule: &Rule, redirect: &Redirect, from: &RedirectFrom<'_>, out: &mut Vec<u8>) {
     let scheme = redirect.scheme.as_deref().unwrap_or(from.scheme);
     let host = match &redirect.host {
         Some(host) => host.as_bytes(),
@@ -128,13 +117,7 @@ mod tests {
 
     #[track_caller]
     fn check(matched: PathMatch, rewrite: Option<Rewrite>, path: &str, expect: &str) {
-        let rule = rule(
-            matched,
-            Action::Forward {
-                cluster: ClusterId(0),
-                rewrite,
-            },
-        );
+        let rule = rule(matched, Action::Forward { cluster: ClusterId(0), rewrite });
         let mut out = b"old".to_vec();
         rewrite_path(&rule, path.as_bytes(), &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expect);
@@ -155,12 +138,7 @@ mod tests {
         check(prefix("/"), to("/v2"), "/x", "/v2/x");
         check(PathMatch::Any, to("/v2"), "/x", "/v2/x");
         check(PathMatch::Exact("/x".into()), to("/v2"), "/x", "/v2");
-        check(
-            prefix("/api"),
-            Some(Rewrite::Path("/all".into())),
-            "/api/x",
-            "/all",
-        );
+        check(prefix("/api"), Some(Rewrite::Path("/all".into())), "/api/x", "/all");
     }
 
     #[track_caller]
@@ -169,12 +147,7 @@ mod tests {
         (from_host, from_path, query): (&str, &str, Option<&str>),
         expect: &str,
     ) {
-        let redirect = Redirect {
-            status: 308,
-            scheme: scheme.map(Arc::from),
-            host: host.map(Arc::from),
-            path,
-        };
+        let redirect = Redirect { status: 308, scheme: scheme.map(Arc::from), host: host.map(Arc::from), path };
         let rule = rule(prefix("/old"), Action::Redirect(redirect.clone()));
         let from = RedirectFrom {
             scheme: "http",
@@ -189,41 +162,13 @@ mod tests {
 
     #[test]
     fn redirecting() {
-        check_redirect(
-            (Some("https"), None, None),
-            ("a:8080", "/x", Some("y=z")),
-            "https://a/x?y=z",
-        );
-        check_redirect(
-            (Some("https"), None, None),
-            ("[::1]:80", "/", None),
-            "https://[::1]/",
-        );
-        check_redirect(
-            (Some("http"), None, None),
-            ("a:8080", "/x", None),
-            "http://a:8080/x",
-        );
-        check_redirect(
-            (None, Some("b:1"), None),
-            ("a", "/x", Some("")),
-            "http://b:1/x?",
-        );
-        check_redirect(
-            (None, None, Some(Rewrite::Prefix("/new".into()))),
-            ("a", "/old/x", None),
-            "http://a/new/x",
-        );
-        check_redirect(
-            (None, None, Some(Rewrite::Path("/n".into()))),
-            ("a", "/old/x", Some("q")),
-            "http://a/n?q",
-        );
+        check_redirect((Some("https"), None, None), ("a:8080", "/x", Some("y=z")), "https://a/x?y=z");
+        check_redirect((Some("https"), None, None), ("[::1]:80", "/", None), "https://[::1]/");
+        check_redirect((Some("http"), None, None), ("a:8080", "/x", None), "http://a:8080/x");
+        check_redirect((None, Some("b:1"), None), ("a", "/x", Some("")), "http://b:1/x?");
+        check_redirect((None, None, Some(Rewrite::Prefix("/new".into()))), ("a", "/old/x", None), "http://a/new/x");
+        check_redirect((None, None, Some(Rewrite::Path("/n".into()))), ("a", "/old/x", Some("q")), "http://a/n?q");
         check_redirect((None, None, None), ("", "//evil/x", None), "/evil/x");
-        check_redirect(
-            (None, None, None),
-            ("a", "//evil/x", None),
-            "http://a//evil/x",
-        );
+        check_redirect((None, None, None), ("a", "//evil/x", None), "http://a//evil/x");
     }
 }

@@ -20,6 +20,6 @@ pub use path::{PathReject, normalise_path};
 pub use query::{decode_param, query_params};
 pub use router::Router;
 pub use rule::{
-    Action, HeaderEdits, HeaderMatch, HostMatch, PathMatch, PathPolicy, QueryMatch, Redirect,
-    Respond, Rewrite, RouteId, Rule, SlashPolicy, TextMatch,
+    Action, HeaderEdits, HeaderMatch, HostMatch, PathMatch, PathPolicy, QueryMatch, Redirect, Respond, Rewrite,
+    RouteId, Rule, SlashPolicy, TextMatch,
 };

@@ -27,8 +27,7 @@ pub trait Fields {
 
 impl Fields for [(&str, &[u8])] {
     fn any(&self, lower_name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.iter()
-            .any(|(name, value)| name.eq_ignore_ascii_case(lower_name) && test(value))
+        self.iter().any(|(name, value)| name.eq_ignore_ascii_case(lower_name) && test(value))
     }
 }
 
@@ -72,19 +71,11 @@ pub(crate) fn host_matches(condition: &HostMatch, host: &[u8]) -> bool {
 
 /// The conditions beyond host and path.
 pub(crate) fn rest_matches(rule: &Rule, request: &RequestView<'_>) -> bool {
-    let method = || {
-        rule.methods.is_empty()
-            || rule
-                .methods
-                .iter()
-                .any(|method| **method == *request.method)
-    };
+    let method = || rule.methods.is_empty() || rule.methods.iter().any(|method| **method == *request.method);
     let headers = || {
-        rule.headers.iter().all(|header| {
-            text_matches(&header.value, &mut |test| {
-                request.fields.any(&header.name, test)
-            })
-        })
+        rule.headers
+            .iter()
+            .all(|header| text_matches(&header.value, &mut |test| request.fields.any(&header.name, test)))
     };
     let query = || {
         let params = || query_params(request.query.unwrap_or_default());
@@ -92,8 +83,9 @@ pub(crate) fn rest_matches(rule: &Rule, request: &RequestView<'_>) -> bool {
             let name = wanted.name.as_bytes();
             match &wanted.value {
                 // Compared while decoding, so that nothing is allocated.
-                TextMatch::Exact(text) => params()
-                    .any(|(key, value)| param_is(key, name) && param_is(value, text.as_bytes())),
+                TextMatch::Exact(text) => {
+                    params().any(|(key, value)| param_is(key, name) && param_is(value, text.as_bytes()))
+                }
                 other => text_matches(other, &mut |test| {
                     params().any(|(key, value)| param_is(key, name) && test(&decode_param(value)))
                 }),
@@ -116,9 +108,7 @@ fn text_matches(condition: &TextMatch, any: &mut AnyValue<'_>) -> bool {
         TextMatch::Present => any(&mut |_| true),
         TextMatch::Absent => !any(&mut |_| true),
         TextMatch::Exact(text) => any(&mut |value| value == text.as_bytes()),
-        TextMatch::Regex(regex) => {
-            any(&mut |value| std::str::from_utf8(value).is_ok_and(|text| regex.is_match(text)))
-        }
+        TextMatch::Regex(regex) => any(&mut |value| std::str::from_utf8(value).is_ok_and(|text| regex.is_match(text))),
     }
 }
 
@@ -142,12 +132,7 @@ pub(crate) fn lower_host<'a>(host: &[u8], buffer: &'a mut [u8; MAX_HOST]) -> Opt
 
 /// The host of a condition in the form of [`lower_host`].
 pub(crate) fn canonical(condition: &HostMatch) -> HostMatch {
-    let lower = |text: &str| {
-        text.strip_suffix('.')
-            .unwrap_or(text)
-            .to_ascii_lowercase()
-            .into()
-    };
+    let lower = |text: &str| text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase().into();
     match condition {
         HostMatch::Exact(host) => HostMatch::Exact(lower(host)),
         HostMatch::Suffix(suffix) => HostMatch::Suffix(lower(suffix)),
@@ -171,11 +156,7 @@ mod tests {
             ("a:", "a"),
         ] {
             let mut buffer = [0; MAX_HOST];
-            assert_eq!(
-                lower_host(host.as_bytes(), &mut buffer),
-                Some(expect.as_bytes()),
-                "{host}"
-            );
+            assert_eq!(lower_host(host.as_bytes(), &mut buffer), Some(expect.as_bytes()), "{host}");
         }
         assert_eq!(lower_host(&[b'a'; 256], &mut [0; MAX_HOST]), None);
     }
@@ -196,11 +177,7 @@ mod tests {
             ("//x", "/", true),
             ("/API", "/api", false),
         ] {
-            assert_eq!(
-                is_below(path.as_bytes(), prefix.as_bytes()),
-                expect,
-                "{path} {prefix}"
-            );
+            assert_eq!(is_below(path.as_bytes(), prefix.as_bytes()), expect, "{path} {prefix}");
         }
     }
 }

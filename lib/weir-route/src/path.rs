@@ -63,20 +63,14 @@ pub fn normalise_path<'a>(
         debug_assert_eq!(raw[at], b'/');
         let start = scratch.len();
         scratch.push(b'/');
-        let end = raw[at + 1..]
-            .iter()
-            .position(|&byte| byte == b'/')
-            .map_or(raw.len(), |len| at + 1 + len);
+        let end = raw[at + 1..].iter().position(|&byte| byte == b'/').map_or(raw.len(), |len| at + 1 + len);
         decode_segment(&raw[at + 1..end], *policy, scratch)?;
         let last = end == raw.len();
         match kind_of(&scratch[start + 1..]) {
             Segment::Dot => scratch.truncate(start),
             Segment::DotDot => {
                 scratch.truncate(start);
-                let parent = scratch
-                    .iter()
-                    .rposition(|&byte| byte == b'/')
-                    .ok_or(PathReject::AboveRoot)?;
+                let parent = scratch.iter().rposition(|&byte| byte == b'/').ok_or(PathReject::AboveRoot)?;
                 scratch.truncate(parent);
             }
             Segment::Hidden => return Err(PathReject::HiddenDotSegment),
@@ -142,20 +136,14 @@ fn kind_of(segment: &[u8]) -> Segment {
     let mut hidden = false;
     let mut part = segment;
     loop {
-        let end = part
-            .windows(3)
-            .position(|three| matches!(three, b"%2F" | b"%5C"));
+        let end = part.windows(3).position(|three| matches!(three, b"%2F" | b"%5C"));
         let inner = &part[..end.unwrap_or(part.len())];
         let name = &inner[..memchr::memchr(b';', inner).unwrap_or(inner.len())];
         hidden |= matches!(name, b"." | b"..");
         match end {
             Some(end) => part = &part[end + 3..],
             None => {
-                return if hidden {
-                    Segment::Hidden
-                } else {
-                    Segment::Name
-                };
+                return if hidden { Segment::Hidden } else { Segment::Name };
             }
         }
     }
@@ -187,20 +175,14 @@ fn decode_segment(segment: &[u8], policy: PathPolicy, out: &mut Vec<u8>) -> Resu
                 return Err(PathReject::EncodedSlash);
             }
             value if is_unreserved(value) => out.push(value),
-            value => out.extend_from_slice(&[
-                b'%',
-                HEX[usize::from(value >> 4)],
-                HEX[usize::from(value & 15)],
-            ]),
+            value => out.extend_from_slice(&[b'%', HEX[usize::from(value >> 4)], HEX[usize::from(value & 15)]]),
         }
     }
     Ok(())
 }
 
 fn hex(digit: Option<&u8>) -> Option<u8> {
-    digit
-        .and_then(|&digit| char::from(digit).to_digit(16))
-        .map(|digit| digit as u8)
+    digit.and_then(|&digit| char::from(digit).to_digit(16)).map(|digit| digit as u8)
 }
 
 /// RFC 3986 section 2.3.
@@ -226,13 +208,9 @@ impl fmt::Display for PathReject {
         f.write_str(match self {
             Self::NotAbsolute => "the path does not start with a slash",
             Self::InvalidByte => "a byte that a path cannot have (RFC 3986 section 3.3)",
-            Self::InvalidEncoding => {
-                "a percent sign without two hexadecimal digits (RFC 3986 section 2.1)"
-            }
+            Self::InvalidEncoding => "a percent sign without two hexadecimal digits (RFC 3986 section 2.1)",
             Self::Nul => "an encoded NUL in the path",
-            Self::EncodedSlash => {
-                "an encoded slash or a backslash in the path, which the policy rejects"
-            }
+            Self::EncodedSlash => "an encoded slash or a backslash in the path, which the policy rejects",
             Self::AboveRoot => "a path that leads above the root (RFC 3986 section 5.2.4)",
             Self::HiddenDotSegment => "a dot segment with parameters or between encoded slashes",
         })
@@ -247,28 +225,15 @@ mod tests {
 
     use super::*;
 
-    const KEEP: PathPolicy = PathPolicy {
-        encoded_slash: SlashPolicy::Keep,
-        merge_slashes: false,
-    };
-    const MERGE: PathPolicy = PathPolicy {
-        encoded_slash: SlashPolicy::Keep,
-        merge_slashes: true,
-    };
-    const STRICT: PathPolicy = PathPolicy {
-        encoded_slash: SlashPolicy::Reject,
-        merge_slashes: false,
-    };
+    const KEEP: PathPolicy = PathPolicy { encoded_slash: SlashPolicy::Keep, merge_slashes: false };
+    const MERGE: PathPolicy = PathPolicy { encoded_slash: SlashPolicy::Keep, merge_slashes: true };
+    const STRICT: PathPolicy = PathPolicy { encoded_slash: SlashPolicy::Reject, merge_slashes: false };
 
     #[track_caller]
     fn check(policy: PathPolicy, input: &str, expect: Result<&str, PathReject>) {
         let mut scratch = Vec::new();
         let found = normalise_path(input.as_bytes(), &policy, &mut scratch);
-        assert_eq!(
-            found.map(|path| String::from_utf8_lossy(path).into_owned()),
-            expect.map(str::to_owned),
-            "{input}"
-        );
+        assert_eq!(found.map(|path| String::from_utf8_lossy(path).into_owned()), expect.map(str::to_owned), "{input}");
     }
 
     #[test]
@@ -334,16 +299,7 @@ mod tests {
 
     #[test]
     fn above_the_root_is_rejected() {
-        for path in [
-            "/..",
-            "/../",
-            "/../a",
-            "/a/../..",
-            "/a/../../b",
-            "/%2e%2e/a",
-            "/./..",
-            "/.%2e",
-        ] {
+        for path in ["/..", "/../", "/../a", "/a/../..", "/a/../../b", "/%2e%2e/a", "/./..", "/.%2e"] {
             check(KEEP, path, Err(PathReject::AboveRoot));
         }
     }

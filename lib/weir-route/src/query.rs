@@ -6,13 +6,10 @@ use std::borrow::Cow;
 /// The parameters of a query (without its `?`) in order, names and values still encoded. A
 /// parameter without `=` has an empty value; empty parameters are left out.
 pub fn query_params(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    query
-        .split(|&byte| byte == b'&')
-        .filter(|param| !param.is_empty())
-        .map(|param| match memchr::memchr(b'=', param) {
-            Some(at) => (&param[..at], &param[at + 1..]),
-            None => (param, &param[param.len()..]),
-        })
+    query.split(|&byte| byte == b'&').filter(|param| !param.is_empty()).map(|param| match memchr::memchr(b'=', param) {
+        Some(at) => (&param[..at], &param[at + 1..]),
+        None => (param, &param[param.len()..]),
+    })
 }
 
 /// A name or value decoded; allocates only if there is something to decode.
@@ -61,10 +58,7 @@ mod tests {
                 (text(name), text(value))
             })
             .collect();
-        let expect: Vec<_> = expect
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-            .collect();
+        let expect: Vec<_> = expect.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         assert_eq!(found, expect, "{query}");
     }
 
@@ -75,10 +69,7 @@ mod tests {
         check("a&&b=&=c&", &[("a", ""), ("b", ""), ("", "c")]);
         check("a=b=c", &[("a", "b=c")]);
         check("%61+b=%C3%A9+", &[("a b", "é ")]);
-        check(
-            "a=%&b=%4&c=%zz&d=%4",
-            &[("a", "%"), ("b", "%4"), ("c", "%zz"), ("d", "%4")],
-        );
+        check("a=%&b=%4&c=%zz&d=%4", &[("a", "%"), ("b", "%4"), ("c", "%zz"), ("d", "%4")]);
         check("a%26b=c%3Dd", &[("a&b", "c=d")]);
     }
 

@@ -17,8 +17,7 @@
 use std::collections::BTreeMap;
 
 use crate::matcher::{
-    MAX_HOST, RequestView, canonical, lower_host, path_matches, rest_count, rest_matches,
-    trim_prefix,
+    MAX_HOST, RequestView, canonical, lower_host, path_matches, rest_count, rest_matches, trim_prefix,
 };
 use crate::{HostMatch, PathMatch, RouteId, Rule};
 
@@ -57,29 +56,14 @@ impl Router {
             }
             for host in &rule.hosts {
                 let paths = match canonical(host) {
-                    HostMatch::Exact(host) => router
-                        .exact_hosts
-                        .entry(host.as_bytes().into())
-                        .or_default(),
-                    HostMatch::Suffix(suffix) => router
-                        .host_suffixes
-                        .entry(suffix.as_bytes().into())
-                        .or_default(),
+                    HostMatch::Exact(host) => router.exact_hosts.entry(host.as_bytes().into()).or_default(),
+                    HostMatch::Suffix(suffix) => router.host_suffixes.entry(suffix.as_bytes().into()).or_default(),
                 };
                 paths.insert(rule, id);
             }
         }
-        let Self {
-            exact_hosts,
-            host_suffixes,
-            any_host,
-            ..
-        } = &mut router;
-        for paths in exact_hosts
-            .values_mut()
-            .chain(host_suffixes.values_mut())
-            .chain([any_host])
-        {
+        let Self { exact_hosts, host_suffixes, any_host, .. } = &mut router;
+        for paths in exact_hosts.values_mut().chain(host_suffixes.values_mut()).chain([any_host]) {
             paths.sort(&rules);
         }
         router.rules = rules;
@@ -89,8 +73,7 @@ impl Router {
     /// The rule for a request, `None` = no rule matches.
     pub fn route(&self, request: &RequestView<'_>) -> Option<RouteId> {
         let mut buffer = [0; MAX_HOST];
-        self.by_host(request, &mut buffer)
-            .or_else(|| self.any_host.find(&self.rules, request))
+        self.by_host(request, &mut buffer).or_else(|| self.any_host.find(&self.rules, request))
     }
 
     /// The rule of an id that this router gave.
@@ -111,17 +94,13 @@ impl Router {
             return None;
         }
         let host = lower_host(request.host, buffer)?;
-        let exact = self
-            .exact_hosts
-            .get(host)
-            .and_then(|paths| paths.find(&self.rules, request));
+        let exact = self.exact_hosts.get(host).and_then(|paths| paths.find(&self.rules, request));
         if exact.is_some() || self.host_suffixes.is_empty() {
             return exact;
         }
         // From the left, so the longest suffix comes first. A suffix alone is not below itself.
         let dots = (1..host.len()).filter(|&at| host[at] == b'.');
-        dots.filter_map(|at| self.host_suffixes.get(&host[at..]))
-            .find_map(|paths| paths.find(&self.rules, request))
+        dots.filter_map(|at| self.host_suffixes.get(&host[at..])).find_map(|paths| paths.find(&self.rules, request))
     }
 }
 
@@ -156,11 +135,7 @@ impl Paths {
 
     fn find(&self, rules: &[Rule], request: &RequestView<'_>) -> Option<RouteId> {
         let rule = |id: &RouteId| &rules[id.0 as usize];
-        let first = |list: &[RouteId]| {
-            list.iter()
-                .copied()
-                .find(|id| rest_matches(rule(id), request))
-        };
+        let first = |list: &[RouteId]| list.iter().copied().find(|id| rest_matches(rule(id), request));
         if let Some(id) = self.exact.get(request.path).and_then(|list| first(list)) {
             return Some(id);
         }
@@ -182,10 +157,7 @@ impl Paths {
     fn prefixes_of<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = &'a Vec<RouteId>> {
         let ends_segment = |at: usize| path.get(at).is_none_or(|&byte| byte == b'/');
         let longest = self.longest_prefix.min(path.len());
-        (0..=longest)
-            .rev()
-            .filter(move |&at| ends_segment(at))
-            .filter_map(|at| self.prefixes.get(&path[..at]))
+        (0..=longest).rev().filter(move |&at| ends_segment(at)).filter_map(|at| self.prefixes.get(&path[..at]))
     }
 }
 

@@ -1,19 +1,12 @@
 //! Replays the corpus of the fuzz target.
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod checks;
 
 use std::path::Path;
 
 #[test]
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the corpus is files; the crate itself reads none"
-)]
+#[allow(clippy::disallowed_methods, reason = "the corpus is files; the crate itself reads none")]
 fn paths() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/path_normalise");
     let mut count = 0;

@@ -28,9 +28,7 @@ impl ClientError {
     pub(crate) fn from_io(error: &std::io::Error, so_far: &[u8]) -> Self {
         use std::io::ErrorKind as K;
         match error.kind() {
-            K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => {
-                Self::Reset(so_far.to_vec())
-            }
+            K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => Self::Reset(so_far.to_vec()),
             K::WouldBlock | K::TimedOut => Self::TimedOut(so_far.to_vec()),
             _ => Self::Io(error.to_string()),
         }
@@ -77,26 +75,19 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self {
-            stream,
-            buffer: Vec::new(),
-        })
+        Ok(Self { stream, buffer: Vec::new() })
     }
 
     /// The read and write time-out from now on.
     pub fn set_timeout(&mut self, timeout: Duration) {
-        let set = self
-            .stream
-            .set_read_timeout(Some(timeout))
-            .and_then(|()| self.stream.set_write_timeout(Some(timeout)));
+        let set =
+            self.stream.set_read_timeout(Some(timeout)).and_then(|()| self.stream.set_write_timeout(Some(timeout)));
         set.unwrap_or_else(|e| panic!("cannot set the time-out {timeout:?}: {e}"));
     }
 
     /// The local address of the connection.
     pub fn local_addr(&self) -> SocketAddr {
-        self.stream
-            .local_addr()
-            .unwrap_or_else(|e| panic!("no local address: {e}"))
+        self.stream.local_addr().unwrap_or_else(|e| panic!("no local address: {e}"))
     }
 
     /// The socket, for what is not offered here.
@@ -109,9 +100,7 @@ impl Client {
     /// # Errors
     /// If the peer takes no more.
     pub fn send_raw(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), ClientError> {
-        self.stream
-            .write_all(bytes.as_ref())
-            .map_err(|e| ClientError::from_io(&e, &[]))
+        self.stream.write_all(bytes.as_ref()).map_err(|e| ClientError::from_io(&e, &[]))
     }
 
     /// Reads one response to a request whose method was not HEAD or CONNECT.

@@ -18,12 +18,10 @@ impl TempDir {
     /// If it cannot be made.
     pub fn new(label: &str) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("weir-test-{label}-{}-{number}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("weir-test-{label}-{}-{number}", std::process::id()));
         // A folder of an earlier process with the same id may be left over from a killed run.
         let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path)
-            .unwrap_or_else(|e| panic!("cannot make {}: {e}", path.display()));
+        std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("cannot make {}: {e}", path.display()));
         Self { path }
     }
 
@@ -38,8 +36,7 @@ impl TempDir {
     /// If it cannot be written.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path.join(name);
-        std::fs::write(&path, content)
-            .unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+        std::fs::write(&path, content).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
         path
     }
 }

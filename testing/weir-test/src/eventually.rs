@@ -17,11 +17,7 @@ pub trait Level {
 impl Level for bool {
     type Value = ();
     fn reached(self) -> Result<(), String> {
-        if self {
-            Ok(())
-        } else {
-            Err("false".to_owned())
-        }
+        if self { Ok(()) } else { Err("false".to_owned()) }
     }
 }
 
@@ -47,20 +43,13 @@ impl<T, E: Debug> Level for Result<T, E> {
 /// # Panics
 /// When `deadline` has passed, with `what` and what was seen last.
 #[track_caller]
-pub fn eventually<L: Level>(
-    deadline: Duration,
-    what: &str,
-    mut condition: impl FnMut() -> L,
-) -> L::Value {
+pub fn eventually<L: Level>(deadline: Duration, what: &str, mut condition: impl FnMut() -> L) -> L::Value {
     let end = Instant::now() + deadline;
     loop {
         let last_try = Instant::now() >= end;
         match condition().reached() {
             Ok(value) => return value,
-            Err(seen) => assert!(
-                !last_try,
-                "not within {deadline:?}: {what}; last seen: {seen}"
-            ),
+            Err(seen) => assert!(!last_try, "not within {deadline:?}: {what}; last seen: {seen}"),
         }
         pause();
     }
@@ -91,8 +80,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "not within 20ms: a miracle; last seen: \"only 7\"")]
     fn panics_with_what_was_seen_last() {
-        eventually(Duration::from_millis(20), "a miracle", || {
-            Err::<(), _>("only 7")
-        });
+        eventually(Duration::from_millis(20), "a miracle", || Err::<(), _>("only 7"));
     }
 }

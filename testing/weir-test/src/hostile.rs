@@ -60,10 +60,7 @@ impl Step {
 
     /// [`Step::Send`] of a complete 200 with this body.
     pub fn ok(body: &str) -> Self {
-        Self::send(format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ))
+        Self::send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
     }
 }
 
@@ -75,9 +72,7 @@ pub struct Hostile {
 
 impl std::fmt::Debug for Hostile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hostile")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("Hostile").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -102,11 +97,8 @@ impl Hostile {
     /// # Panics
     /// If no socket can be had.
     pub fn start(script: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> Self {
-        let listener =
-            TcpListener::bind("127.0.0.1:0").unwrap_or_else(|e| panic!("cannot listen: {e}"));
-        let address = listener
-            .local_addr()
-            .unwrap_or_else(|e| panic!("no local address: {e}"));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|e| panic!("cannot listen: {e}"));
+        let address = listener.local_addr().unwrap_or_else(|e| panic!("no local address: {e}"));
         let shared = Arc::new(Shared {
             script: Box::new(script),
             accepted: AtomicUsize::new(0),
@@ -183,12 +175,7 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
         std::thread::spawn(move || {
             let steps = (shared.script)(number);
             // A script ends early when the peer goes away: that is the peer's choice, not an error.
-            let end = Run {
-                stream: &stream,
-                buffer: Vec::new(),
-                shared: &shared,
-            }
-            .steps(&steps);
+            let end = Run { stream: &stream, buffer: Vec::new(), shared: &shared }.steps(&steps);
             if end == End::Reset {
                 let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
             } else {
@@ -223,10 +210,7 @@ impl Run<'_> {
                 }
             }
             // A script of nothing but `Repeat` would spin.
-            if !steps.contains(&Step::Repeat)
-                || steps.first() == Some(&Step::Repeat)
-                || self.is_stopping()
-            {
+            if !steps.contains(&Step::Repeat) || steps.first() == Some(&Step::Repeat) || self.is_stopping() {
                 return End::Over;
             }
         }
@@ -276,11 +260,7 @@ impl Run<'_> {
     }
 
     fn send(&mut self, bytes: &[u8]) -> End {
-        if self.stream.write_all(bytes).is_ok() {
-            End::Goes
-        } else {
-            End::Over
-        }
+        if self.stream.write_all(bytes).is_ok() { End::Goes } else { End::Over }
     }
 
     fn read_bytes(&mut self, count: usize) -> End {
@@ -308,12 +288,7 @@ impl Run<'_> {
             if left.is_zero() {
                 return End::Goes;
             }
-            state = self
-                .shared
-                .stopped
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = self.shared.stopped.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         End::Over
     }
@@ -349,9 +324,7 @@ mod tests {
     fn ask(steps: Vec<Step>) -> (Hostile, Client) {
         let server = Hostile::always(steps);
         let mut client = Client::local(server.port());
-        client
-            .send_raw("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-            .unwrap();
+        client.send_raw("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
         (server, client)
     }
 
@@ -369,16 +342,8 @@ mod tests {
         assert_eq!(client.read_response(), Err(ClientError::Reset(Vec::new())));
         let (_server, mut client) = ask(vec![Step::ReadHead]);
         assert_eq!(client.read_response(), Err(ClientError::Closed));
-        let (_server, mut client) = ask(vec![
-            Step::ReadHead,
-            Step::send("HTTP/1.1 2"),
-            Step::HalfClose,
-            Step::Hang,
-        ]);
-        assert_eq!(
-            client.read_response(),
-            Err(ClientError::Truncated(b"HTTP/1.1 2".to_vec()))
-        );
+        let (_server, mut client) = ask(vec![Step::ReadHead, Step::send("HTTP/1.1 2"), Step::HalfClose, Step::Hang]);
+        assert_eq!(client.read_response(), Err(ClientError::Truncated(b"HTTP/1.1 2".to_vec())));
     }
 
     #[test]
@@ -386,11 +351,7 @@ mod tests {
         let bytes = noise(1_000, 7);
         let steps = vec![
             Step::ReadHead,
-            Step::Dribble {
-                bytes: bytes.clone(),
-                size: 100,
-                every: Duration::from_millis(1),
-            },
+            Step::Dribble { bytes: bytes.clone(), size: 100, every: Duration::from_millis(1) },
             Step::Garbage { count: 13, seed: 7 },
         ];
         let (_server, mut client) = ask(steps);
@@ -404,10 +365,7 @@ mod tests {
         let (server, mut client) = ask(vec![Step::ReadHead, Step::Hang]);
         eventually(PATIENCE, "the head is read", || server.heads().len() == 1);
         client.set_timeout(Duration::from_millis(20));
-        assert_eq!(
-            client.read_response(),
-            Err(ClientError::TimedOut(Vec::new()))
-        );
+        assert_eq!(client.read_response(), Err(ClientError::TimedOut(Vec::new())));
         client.set_timeout(PATIENCE);
         drop(server);
         assert_eq!(client.read_response(), Err(ClientError::Closed));
@@ -418,8 +376,6 @@ mod tests {
         let (server, mut client) = ask(vec![Step::ReadHead, Step::Endless(vec![b'x'; 1 << 16])]);
         assert_eq!(client.read_bytes(1 << 20).unwrap().len(), 1 << 20);
         client.reset();
-        eventually(PATIENCE, "the script has ended", || {
-            server.open_connections() == 0
-        });
+        eventually(PATIENCE, "the script has ended", || server.open_connections() == 0);
     }
 }

@@ -24,10 +24,7 @@
 //! assert_eq!(origin.answered(), 1);
 //! ```
 
-#![allow(
-    clippy::print_stderr,
-    reason = "what a failed test needs is shown beside its panic"
-)]
+#![allow(clippy::print_stderr, reason = "what a failed test needs is shown beside its panic")]
 
 mod client;
 mod dir;

@@ -58,20 +58,12 @@ pub struct Reply {
 impl Reply {
     /// A 200 with this body.
     pub fn text(body: impl Into<String>) -> Self {
-        Self {
-            status: 200,
-            fields: Vec::new(),
-            body: body.into().into_bytes(),
-            close: false,
-        }
+        Self { status: 200, fields: Vec::new(), body: body.into().into_bytes(), close: false }
     }
 
     /// An empty answer with this status.
     pub fn status(status: u16) -> Self {
-        Self {
-            status,
-            ..Self::text("")
-        }
+        Self { status, ..Self::text("") }
     }
 
     /// Adds a field.
@@ -96,11 +88,7 @@ impl Reply {
         if self.status != 204 && self.status != 304 {
             out.extend_from_slice(format!("Content-Length: {}\r\n", self.body.len()).as_bytes());
         }
-        out.extend_from_slice(if self.close {
-            b"Connection: close\r\n\r\n"
-        } else {
-            b"\r\n"
-        });
+        out.extend_from_slice(if self.close { b"Connection: close\r\n\r\n" } else { b"\r\n" });
         if method != "HEAD" && self.status != 204 && self.status != 304 {
             out.extend_from_slice(&self.body);
         }
@@ -116,9 +104,7 @@ pub struct Origin {
 
 impl std::fmt::Debug for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Origin")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("Origin").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -150,15 +136,10 @@ impl Origin {
     ///
     /// # Panics
     /// If the port cannot be bound.
-    pub fn start_on(
-        port: u16,
-        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
-    ) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port))
-            .unwrap_or_else(|e| panic!("cannot listen on port {port}: {e}"));
-        let address = listener
-            .local_addr()
-            .unwrap_or_else(|e| panic!("no local address: {e}"));
+    pub fn start_on(port: u16, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener =
+            TcpListener::bind(("127.0.0.1", port)).unwrap_or_else(|e| panic!("cannot listen on port {port}: {e}"));
+        let address = listener.local_addr().unwrap_or_else(|e| panic!("no local address: {e}"));
         let shared = Arc::new(Shared {
             handler: Box::new(handler),
             stopping: AtomicBool::new(false),
@@ -257,17 +238,9 @@ fn serve(mut stream: TcpStream, connection: usize, shared: &Shared) {
             return;
         };
         let _ = stream.set_read_timeout(None);
-        let request = Request {
-            head,
-            body,
-            trailers,
-            connection,
-        };
+        let request = Request { head, body, trailers, connection };
         let reply = (shared.handler)(&request);
-        let close = reply.close
-            || request
-                .field("connection")
-                .is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        let close = reply.close || request.field("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
         let bytes = reply.bytes(request.method());
         {
             let mut requests = lock(&shared.requests);
@@ -282,15 +255,8 @@ fn serve(mut stream: TcpStream, connection: usize, shared: &Shared) {
     }
 }
 
-fn read_body(
-    stream: &mut TcpStream,
-    buffer: &mut Vec<u8>,
-    head: &Head,
-) -> Result<response::Body, ClientError> {
-    if head
-        .field("expect")
-        .is_some_and(|v| v.eq_ignore_ascii_case("100-continue"))
-    {
+fn read_body(stream: &mut TcpStream, buffer: &mut Vec<u8>, head: &Head) -> Result<response::Body, ClientError> {
+    if head.field("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue")) {
         let sent = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
         sent.map_err(|e| ClientError::from_io(&e, &[]))?;
     }
@@ -315,20 +281,15 @@ mod tests {
         let origin = Origin::start(|request| Reply::text(request.target()).with("X-Test", "1"));
         let mut client = Client::local(origin.port());
         assert_eq!(client.get("/a").unwrap().text(), "/a");
-        client.send_raw("POST /b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\nT: 1\r\n\r\n").unwrap();
+        client
+            .send_raw("POST /b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\nT: 1\r\n\r\n")
+            .unwrap();
         let response = client.read_response().unwrap();
-        assert_eq!(
-            (response.text().as_str(), response.field("x-test")),
-            ("/b", Some("1"))
-        );
+        assert_eq!((response.text().as_str(), response.field("x-test")), ("/b", Some("1")));
         let requests = origin.requests();
         assert_eq!(requests.len(), 2);
         assert_eq!(
-            (
-                requests[1].body.as_slice(),
-                requests[1].trailers.len(),
-                requests[1].connection
-            ),
+            (requests[1].body.as_slice(), requests[1].trailers.len(), requests[1].connection),
             (b"xyz".as_slice(), 1, 0)
         );
         assert_eq!((origin.connections(), origin.answered()), (1, 2));
@@ -342,29 +303,19 @@ mod tests {
         assert_eq!(client.get("/").unwrap().text(), "a");
         drop(origin);
         assert_eq!(
-            client
-                .get("/")
-                .map(|_| ())
-                .map_err(|e| matches!(e, ClientError::Closed | ClientError::Reset(_))),
+            client.get("/").map(|_| ()).map_err(|e| matches!(e, ClientError::Closed | ClientError::Reset(_))),
             Err(true)
         );
-        eventually(PATIENCE, "the port refuses", || {
-            TcpStream::connect(address).is_err()
-        });
+        eventually(PATIENCE, "the port refuses", || TcpStream::connect(address).is_err());
     }
 
     #[test]
     fn a_head_request_gets_no_body() {
         let origin = Origin::named("body");
         let mut client = Client::local(origin.port());
-        client
-            .send_raw("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
-            .unwrap();
+        client.send_raw("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
         let response = client.read_response_to("HEAD").unwrap();
-        assert_eq!(
-            (response.field("content-length"), response.body.len()),
-            (Some("4"), 0)
-        );
+        assert_eq!((response.field("content-length"), response.body.len()), (Some("4"), 0));
         assert_eq!(client.get("/").unwrap().text(), "body");
     }
 }

@@ -36,9 +36,7 @@ pub fn free_port() -> u16 {
             continue;
         };
         if is_free(port) {
-            HELD.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(lock);
+            HELD.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
             return port;
         }
     }
@@ -47,18 +45,12 @@ pub fn free_port() -> u16 {
 
 fn lock_folder() -> PathBuf {
     let folder = std::env::temp_dir().join("weir-test-ports");
-    std::fs::create_dir_all(&folder)
-        .unwrap_or_else(|e| panic!("cannot make {}: {e}", folder.display()));
+    std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("cannot make {}: {e}", folder.display()));
     folder
 }
 
 fn try_lock(folder: &std::path::Path, port: u16) -> Option<File> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join(port.to_string()))
-        .ok()?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(port.to_string())).ok()?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
     Some(file)
 }

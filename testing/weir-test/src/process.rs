@@ -13,8 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group,
-    set_parent_process_death_signal, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, set_parent_process_death_signal, waitid,
 };
 
 use crate::eventually;
@@ -40,14 +39,8 @@ impl Process {
     pub fn spawn(name: &str, mut command: Command, folder: &Path) -> Self {
         let stdout = folder.join(format!("{name}.stdout"));
         let stderr = folder.join(format!("{name}.stderr"));
-        let create = |path: &Path| {
-            File::create(path).unwrap_or_else(|e| panic!("cannot make {}: {e}", path.display()))
-        };
-        command
-            .stdin(Stdio::null())
-            .stdout(create(&stdout))
-            .stderr(create(&stderr))
-            .process_group(0);
+        let create = |path: &Path| File::create(path).unwrap_or_else(|e| panic!("cannot make {}: {e}", path.display()));
+        command.stdin(Stdio::null()).stdout(create(&stdout)).stderr(create(&stderr)).process_group(0);
         die_with_parent(&mut command);
         let child = command.spawn().unwrap_or_else(|e| {
             panic!(
@@ -55,13 +48,7 @@ impl Process {
                 command.get_program().display()
             )
         });
-        Self {
-            name: name.to_owned(),
-            child,
-            stdout,
-            stderr,
-            status: None,
-        }
+        Self { name: name.to_owned(), child, stdout, stderr, status: None }
     }
 
     /// The process id.
@@ -90,9 +77,7 @@ impl Process {
     /// If the program ends before, or at the deadline; with its last output.
     pub fn wait_connect(&mut self, address: SocketAddr, deadline: Duration) {
         self.wait_level(&format!("listens on {address}"), deadline, |_| {
-            TcpStream::connect(address)
-                .map(drop)
-                .map_err(|e| e.to_string())
+            TcpStream::connect(address).map(drop).map_err(|e| e.to_string())
         });
     }
 
@@ -114,23 +99,12 @@ impl Process {
     ///
     /// # Panics
     /// If the program ends before, or at the deadline; with its last output.
-    pub fn wait_level(
-        &mut self,
-        what: &str,
-        deadline: Duration,
-        mut level: impl FnMut(&Self) -> Result<(), String>,
-    ) {
+    pub fn wait_level(&mut self, what: &str, deadline: Duration, mut level: impl FnMut(&Self) -> Result<(), String>) {
         let result = eventually(deadline, &format!("{} {what}", self.name), || {
             if let Some(status) = self.try_status() {
-                return Ok(Err(format!(
-                    "{} ended with {status} before it {what}\n{}",
-                    self.name,
-                    self.last_output()
-                )));
+                return Ok(Err(format!("{} ended with {status} before it {what}\n{}", self.name, self.last_output())));
             }
-            level(self)
-                .map(Ok)
-                .map_err(|seen| format!("{seen}\n{}", self.last_output()))
+            level(self).map(Ok).map_err(|seen| format!("{seen}\n{}", self.last_output()))
         });
         if let Err(message) = result {
             panic!("{message}");
@@ -151,8 +125,7 @@ impl Process {
     pub fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
         let name = self.name.clone();
         eventually(deadline, &format!("{name} ends"), || {
-            self.try_status()
-                .ok_or_else(|| format!("it runs\n{}", self.last_output()))
+            self.try_status().ok_or_else(|| format!("it runs\n{}", self.last_output()))
         })
     }
 
@@ -185,12 +158,7 @@ impl Process {
     }
 
     fn last_output(&self) -> String {
-        format!(
-            "--- {} stdout\n{}\n--- stderr\n{}",
-            self.name,
-            tail(&self.stdout()),
-            tail(&self.stderr())
-        )
+        format!("--- {} stdout\n{}\n--- stderr\n{}", self.name, tail(&self.stdout()), tail(&self.stderr()))
     }
 }
 
@@ -203,10 +171,7 @@ impl Drop for Process {
     }
 }
 
-#[expect(
-    unsafe_code,
-    reason = "the death signal can be set only by the child itself, between fork and exec"
-)]
+#[expect(unsafe_code, reason = "the death signal can be set only by the child itself, between fork and exec")]
 fn die_with_parent(command: &mut Command) {
     // SAFETY: the closure runs in the forked child and makes one prctl system call: async-signal-safe, no
     // allocation, no lock.
@@ -216,9 +181,7 @@ fn die_with_parent(command: &mut Command) {
 }
 
 fn read_lossy(path: &Path) -> String {
-    std::fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 fn tail(text: &str) -> String {
@@ -240,30 +203,17 @@ mod tests {
     #[test]
     fn output_and_status_are_seen() {
         let dir = TempDir::new("process");
-        let mut process =
-            Process::spawn("hello", shell("echo out; echo err >&2; exit 3"), dir.path());
+        let mut process = Process::spawn("hello", shell("echo out; echo err >&2; exit 3"), dir.path());
         assert_eq!(process.wait_exit(PATIENCE).code(), Some(3));
-        assert_eq!(
-            (process.stdout().as_str(), process.stderr().as_str()),
-            ("out\n", "err\n")
-        );
+        assert_eq!((process.stdout().as_str(), process.stderr().as_str()), ("out\n", "err\n"));
     }
 
     #[test]
     fn the_whole_group_dies_with_the_guard() {
         let dir = TempDir::new("process");
-        let mut process = Process::spawn(
-            "parent",
-            shell("sleep 1000 & echo child $!; wait"),
-            dir.path(),
-        );
+        let mut process = Process::spawn("parent", shell("sleep 1000 & echo child $!; wait"), dir.path());
         process.wait_log("child ", PATIENCE);
-        let child: u32 = process
-            .stdout()
-            .trim()
-            .trim_start_matches("child ")
-            .parse()
-            .unwrap();
+        let child: u32 = process.stdout().trim().trim_start_matches("child ").parse().unwrap();
         drop(process);
         eventually(PATIENCE, "the grandchild is gone", || {
             let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();

@@ -33,11 +33,7 @@ impl Head {
 
     /// The values of all fields of this name, in order.
     pub fn all(&self, name: &str) -> Vec<&str> {
-        self.fields
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.as_str())
-            .collect()
+        self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
     }
 
     /// Parses the bytes of a head up to and including the empty line.
@@ -46,9 +42,7 @@ impl Head {
     /// [`ClientError::Malformed`] with the reason.
     pub fn parse(bytes: &[u8]) -> Result<Self, ClientError> {
         let text = std::str::from_utf8(bytes).map_err(|_| malformed("head is not UTF-8"))?;
-        let text = text
-            .strip_suffix("\r\n\r\n")
-            .ok_or_else(|| malformed("head without end"))?;
+        let text = text.strip_suffix("\r\n\r\n").ok_or_else(|| malformed("head without end"))?;
         let mut lines = text.split("\r\n");
         let start_line = lines.next().unwrap_or_default().to_owned();
         check_line(&start_line)?;
@@ -112,15 +106,8 @@ pub(crate) fn read_response(
             break (head, status, reason);
         }
     };
-    let mut response = Response {
-        status,
-        reason,
-        head,
-        interim,
-        body: Vec::new(),
-        trailers: Vec::new(),
-        until_close: false,
-    };
+    let mut response =
+        Response { status, reason, head, interim, body: Vec::new(), trailers: Vec::new(), until_close: false };
     let framing = framing(&response.head, status, method)?;
     response.until_close = matches!(framing, Framing::UntilClose);
     (response.body, response.trailers) = read_body(source, buffer, &framing)?;
@@ -128,22 +115,14 @@ pub(crate) fn read_response(
 }
 
 /// Reads the body that a request head announces.
-pub(crate) fn read_framed(
-    source: &mut impl Read,
-    buffer: &mut Vec<u8>,
-    head: &Head,
-) -> Result<Body, ClientError> {
+pub(crate) fn read_framed(source: &mut impl Read, buffer: &mut Vec<u8>, head: &Head) -> Result<Body, ClientError> {
     read_body(source, buffer, &framing(head, 200, "POST")?)
 }
 
 /// A body without its framing, and its trailer fields.
 pub(crate) type Body = (Vec<u8>, Vec<(String, String)>);
 
-fn read_body(
-    source: &mut impl Read,
-    buffer: &mut Vec<u8>,
-    framing: &Framing,
-) -> Result<Body, ClientError> {
+fn read_body(source: &mut impl Read, buffer: &mut Vec<u8>, framing: &Framing) -> Result<Body, ClientError> {
     match *framing {
         Framing::None => Ok(Body::default()),
         Framing::Length(length) => {
@@ -168,11 +147,7 @@ pub(crate) fn read_head(source: &mut impl Read, buffer: &mut Vec<u8>) -> Result<
             return Err(malformed("head above 1 MiB"));
         }
         if !more(source, buffer)? {
-            return Err(if buffer.is_empty() {
-                ClientError::Closed
-            } else {
-                ClientError::Truncated(buffer.clone())
-            });
+            return Err(if buffer.is_empty() { ClientError::Closed } else { ClientError::Truncated(buffer.clone()) });
         }
     };
     let bytes: Vec<u8> = buffer.drain(..end).collect();
@@ -185,24 +160,18 @@ fn framing(head: &Head, status: u16, method: &str) -> Result<Framing, ClientErro
     if !lengths.is_empty() && !encodings.is_empty() {
         return Err(malformed("both Content-Length and Transfer-Encoding"));
     }
-    let no_body = method == "HEAD"
-        || status == 204
-        || status == 304
-        || status < 200
-        || (method == "CONNECT" && status < 300);
+    let no_body =
+        method == "HEAD" || status == 204 || status == 304 || status < 200 || (method == "CONNECT" && status < 300);
     if no_body {
         return Ok(Framing::None);
     }
     match (encodings.as_slice(), lengths.as_slice()) {
         ([], []) => Ok(Framing::UntilClose),
         ([coding], _) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
-        ([], [length]) if length.bytes().all(|b| b.is_ascii_digit()) => length
-            .parse()
-            .map(Framing::Length)
-            .map_err(|_| malformed("Content-Length does not fit")),
-        _ => Err(malformed(&format!(
-            "unclear framing: Transfer-Encoding {encodings:?}, Content-Length {lengths:?}"
-        ))),
+        ([], [length]) if length.bytes().all(|b| b.is_ascii_digit()) => {
+            length.parse().map(Framing::Length).map_err(|_| malformed("Content-Length does not fit"))
+        }
+        _ => Err(malformed(&format!("unclear framing: Transfer-Encoding {encodings:?}, Content-Length {lengths:?}"))),
     }
 }
 
@@ -215,14 +184,11 @@ fn read_chunked(source: &mut impl Read, buffer: &mut Vec<u8>) -> Result<Body, Cl
         if size.is_empty() || !size.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(malformed(&format!("chunk size {line:?}")));
         }
-        let size =
-            usize::from_str_radix(size, 16).map_err(|_| malformed("chunk size does not fit"))?;
+        let size = usize::from_str_radix(size, 16).map_err(|_| malformed("chunk size does not fit"))?;
         if size == 0 {
             break;
         }
-        let framed = size
-            .checked_add(2)
-            .ok_or_else(|| malformed("chunk size does not fit"))?;
+        let framed = size.checked_add(2).ok_or_else(|| malformed("chunk size does not fit"))?;
         fill(source, buffer, framed)?;
         if &buffer[size..framed] != b"\r\n" {
             return Err(malformed("chunk data without CRLF"));
@@ -241,10 +207,7 @@ fn read_chunked(source: &mut impl Read, buffer: &mut Vec<u8>) -> Result<Body, Cl
 
 fn parse_status_line(line: &str) -> Result<(u16, String), ClientError> {
     let bad = || malformed(&format!("status line {line:?}"));
-    let rest = line
-        .strip_prefix("HTTP/1.1 ")
-        .or_else(|| line.strip_prefix("HTTP/1.0 "))
-        .ok_or_else(bad)?;
+    let rest = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 ")).ok_or_else(bad)?;
     // RFC 9112 section 4: the space before the reason phrase is sent even if the phrase is empty.
     let (code, reason) = rest.split_once(' ').ok_or_else(bad)?;
     if code.len() != 3 || !code.bytes().all(|b| b.is_ascii_digit()) {
@@ -255,9 +218,7 @@ fn parse_status_line(line: &str) -> Result<(u16, String), ClientError> {
 
 fn parse_field(line: &str) -> Result<(String, String), ClientError> {
     check_line(line)?;
-    let (name, value) = line
-        .split_once(':')
-        .ok_or_else(|| malformed(&format!("field without colon: {line:?}")))?;
+    let (name, value) = line.split_once(':').ok_or_else(|| malformed(&format!("field without colon: {line:?}")))?;
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
         return Err(malformed(&format!("field name {name:?}")));
@@ -329,19 +290,12 @@ mod tests {
 
     #[test]
     fn lengths_chunks_trailers_and_interim_responses_are_read() {
-        let response = read(
-            "HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
-        )
-        .unwrap();
-        assert_eq!(
-            (
-                response.status,
-                response.text().as_str(),
-                response.interim.len()
-            ),
-            (200, "hi", 1)
-        );
-        let response = read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n1\r\nd\r\n0\r\nT: v\r\n\r\n").unwrap();
+        let response =
+            read("HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+        assert_eq!((response.status, response.text().as_str(), response.interim.len()), (200, "hi", 1));
+        let response =
+            read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n1\r\nd\r\n0\r\nT: v\r\n\r\n")
+                .unwrap();
         assert_eq!(
             (response.text().as_str(), response.trailers.as_slice()),
             ("abcd", [("T".to_owned(), "v".to_owned())].as_slice())
@@ -352,24 +306,12 @@ mod tests {
 
     #[test]
     fn pipelined_responses_stay_apart() {
-        let mut source: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 404 \r\nContent-Length: 0\r\n\r\n";
+        let mut source: &[u8] =
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 404 \r\nContent-Length: 0\r\n\r\n";
         let mut buffer = Vec::new();
-        assert_eq!(
-            read_response(&mut source, &mut buffer, "GET")
-                .unwrap()
-                .text(),
-            "a"
-        );
-        assert_eq!(
-            read_response(&mut source, &mut buffer, "GET")
-                .unwrap()
-                .status,
-            404
-        );
-        assert_eq!(
-            read_response(&mut source, &mut buffer, "GET"),
-            Err(ClientError::Closed)
-        );
+        assert_eq!(read_response(&mut source, &mut buffer, "GET").unwrap().text(), "a");
+        assert_eq!(read_response(&mut source, &mut buffer, "GET").unwrap().status, 404);
+        assert_eq!(read_response(&mut source, &mut buffer, "GET"), Err(ClientError::Closed));
     }
 
     #[test]
@@ -386,14 +328,8 @@ mod tests {
             "HTTP/1.1 20 OK\r\n\r\n",
             "HTTP/2 200 OK\r\n\r\n",
         ] {
-            assert!(
-                matches!(read(bad), Err(ClientError::Malformed(_))),
-                "{bad:?}"
-            );
+            assert!(matches!(read(bad), Err(ClientError::Malformed(_))), "{bad:?}");
         }
-        assert!(matches!(
-            read("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"),
-            Err(ClientError::Truncated(_))
-        ));
+        assert!(matches!(read("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"), Err(ClientError::Truncated(_))));
     }
 }

@@ -8,9 +8,5 @@ fn main() -> ExitCode {
     let Some([port, control, body]) = numbers.as_deref() else {
         return bench_lb::cli::usage("bench-backend PORT CONTROL_PORT BODY_BYTES");
     };
-    bench_lb::cli::finish(bench_lb::backend::serve(
-        *port as u16,
-        *control as u16,
-        *body,
-    ))
+    bench_lb::cli::finish(bench_lb::backend::serve(*port as u16, *control as u16, *body))
 }

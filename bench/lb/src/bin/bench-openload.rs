@@ -10,12 +10,6 @@ fn main() -> ExitCode {
     let Some([port, connections, rate, warm_up, secs]) = numbers.as_deref() else {
         return bench_lb::cli::usage("bench-openload PORT CONNECTIONS RATE WARM_UP_SECS SECS");
     };
-    let load = Load {
-        port: *port as u16,
-        connections: *connections,
-        rate: *rate,
-        warm_up_secs: *warm_up,
-        secs: *secs,
-    };
+    let load = Load { port: *port as u16, connections: *connections, rate: *rate, warm_up_secs: *warm_up, secs: *secs };
     bench_lb::cli::finish(bench_lb::openload::run(&load))
 }

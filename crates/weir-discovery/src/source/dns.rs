@@ -25,12 +25,7 @@ async fn follow(source: Source, context: Context) {
     };
     let started = Clock::now();
     let now = || Instant::ZERO + started.elapsed();
-    let known = source.known.map(|known| {
-        known
-            .iter()
-            .filter_map(|address| Some(address.inet()?.ip()))
-            .collect()
-    });
+    let known = source.known.map(|known| known.iter().filter_map(|address| Some(address.inet()?.ip())).collect());
     let seed = splitmix64(context.seed ^ splitmix64(u64::from(source.id.0)));
     let mut schedule = Schedule::new(context.schedule, seed, known, now());
     loop {
@@ -47,22 +42,13 @@ async fn follow(source: Source, context: Context) {
         let event = match schedule.handle_answer(now(), answer) {
             None => continue,
             Some(Outcome::Addresses(ips)) => {
-                let addresses: Arc<[_]> = ips
-                    .iter()
-                    .map(|&ip| Address::Inet(SocketAddr::new(ip, port)))
-                    .collect();
+                let addresses: Arc<[_]> = ips.iter().map(|&ip| Address::Inet(SocketAddr::new(ip, port))).collect();
                 tracing::info!(%host, ?addresses, "resolved");
                 Event::Addresses(addresses)
             }
-            Some(Outcome::Failed {
-                error,
-                has_addresses,
-            }) => {
+            Some(Outcome::Failed { error, has_addresses }) => {
                 tracing::warn!(%host, %error, has_addresses, "cannot be resolved; keeping the last answer and trying on");
-                Event::Failed {
-                    reason: error.to_string().into(),
-                    has_addresses,
-                }
+                Event::Failed { reason: error.to_string().into(), has_addresses }
             }
         };
         if !context.send(source.id, event).await {

@@ -38,31 +38,17 @@ impl NameServer {
         let address = socket.local_addr().unwrap();
         let zone = Arc::<Mutex<Zone>>::default();
         let task = tokio::spawn(serve(socket, zone.clone()));
-        Self {
-            address,
-            zone,
-            task,
-        }
+        Self { address, zone, task }
     }
 
     /// From now on.
     pub(crate) fn set(&self, name: &str, says: Says) {
-        self.zone
-            .lock()
-            .unwrap()
-            .names
-            .insert(name.to_owned(), says);
+        self.zone.lock().unwrap().names.insert(name.to_owned(), says);
     }
 
     /// Queries for addresses of `name` so far.
     pub(crate) fn queries(&self, name: &str) -> usize {
-        self.zone
-            .lock()
-            .unwrap()
-            .queries
-            .get(name)
-            .copied()
-            .unwrap_or(0)
+        self.zone.lock().unwrap().queries.get(name).copied().unwrap_or(0)
     }
 }
 
@@ -98,11 +84,7 @@ fn reply(query: &[u8], zone: &mut Zone) -> Option<Vec<u8>> {
         Some(Says::ServFail) => (SERVFAIL, Vec::new(), 0),
         Some(Says::Addresses(addresses, ttl)) => {
             let of_kind = |ip: &IpAddr| kind == if ip.is_ipv4() { A } else { AAAA };
-            (
-                NOERROR,
-                addresses.iter().copied().filter(of_kind).collect(),
-                *ttl,
-            )
+            (NOERROR, addresses.iter().copied().filter(of_kind).collect(), *ttl)
         }
         None => (NXDOMAIN, Vec::new(), 0),
     };

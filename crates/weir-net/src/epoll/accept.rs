@@ -71,25 +71,9 @@ impl Listeners {
     }
 
     /// Adds a listening socket and starts to accept.
-    pub(super) fn add(
-        &mut self,
-        poll: &OwnedFd,
-        id: ListenerId,
-        fd: OwnedFd,
-        tcp: bool,
-    ) -> Result<(), Errno> {
-        let position = self
-            .sockets
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(self.sockets.len());
-        let mut socket = Socket {
-            id,
-            fd,
-            tcp,
-            wanted: true,
-            registered: false,
-        };
+    pub(super) fn add(&mut self, poll: &OwnedFd, id: ListenerId, fd: OwnedFd, tcp: bool) -> Result<(), Errno> {
+        let position = self.sockets.iter().position(Option::is_none).unwrap_or(self.sockets.len());
+        let mut socket = Socket { id, fd, tcp, wanted: true, registered: false };
         register(poll, &mut socket, position)?;
         if position == self.sockets.len() {
             self.sockets.push(Some(socket));
@@ -132,32 +116,18 @@ impl Listeners {
         if !socket.wanted || !socket.registered {
             return Accepted::Nothing;
         }
-        match acceptfrom_with(
-            &socket.fd,
-            SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC),
-        ) {
+        match acceptfrom_with(&socket.fd, SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC)) {
             Ok((fd, peer)) => {
                 self.pauses = 0;
                 let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                Accepted::One {
-                    fd,
-                    peer,
-                    listener: socket.id,
-                    tcp: socket.tcp,
-                }
+                Accepted::One { fd, peer, listener: socket.id, tcp: socket.tcp }
             }
             Err(Errno::AGAIN) => Accepted::Nothing,
             Err(errno) if is_exhaustion(errno) => {
                 self.exhausted(poll, position, now, errno);
                 Accepted::Nothing
             }
-            Err(
-                errno @ (Errno::BADF
-                | Errno::INVAL
-                | Errno::NOTSOCK
-                | Errno::FAULT
-                | Errno::OPNOTSUPP),
-            ) => {
+            Err(errno @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT | Errno::OPNOTSUPP)) => {
                 let id = socket.id;
                 tracing::error!(listener = id.0, error = %errno, "not a listening socket any more: accepting on it ends");
                 self.close(poll, id);
@@ -174,10 +144,7 @@ impl Listeners {
     /// Rests because of a limit of the worker's own.
     pub(super) fn pause_full(&mut self, poll: &OwnedFd, now: Instant, connections: usize) {
         if self.may_warn(now) {
-            tracing::warn!(
-                connections,
-                "the worker's limit of connections is reached: new ones wait in the backlog"
-            );
+            tracing::warn!(connections, "the worker's limit of connections is reached: new ones wait in the backlog");
         }
         self.pause(poll, now);
     }
@@ -222,10 +189,7 @@ impl Listeners {
     }
 
     fn pause(&mut self, poll: &OwnedFd, now: Instant) {
-        self.sockets
-            .iter_mut()
-            .flatten()
-            .for_each(|socket| unregister(poll, socket));
+        self.sockets.iter_mut().flatten().for_each(|socket| unregister(poll, socket));
         self.retry_at = now + PAUSE;
     }
 
@@ -241,12 +205,7 @@ impl Listeners {
 fn register(poll: &OwnedFd, socket: &mut Socket, position: usize) -> Result<(), Errno> {
     if !socket.registered {
         let data = epoll::EventData::new_u64((position as u64) << 32 | u64::from(LISTENER_INDEX));
-        epoll::add(
-            poll,
-            &socket.fd,
-            data,
-            epoll::EventFlags::IN.union(epoll::EventFlags::EXCLUSIVE),
-        )?;
+        epoll::add(poll, &socket.fd, data, epoll::EventFlags::IN.union(epoll::EventFlags::EXCLUSIVE))?;
         socket.registered = true;
     }
     Ok(())

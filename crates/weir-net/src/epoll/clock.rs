@@ -24,9 +24,7 @@ impl Clock {
 
     /// Reads the wall clock. A clock set before 1970 reads as 1970.
     pub fn wall(self) -> WallTime {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         WallTime::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 }
@@ -65,10 +63,7 @@ mod tests {
         wall.refresh(clock, start);
         let base = wall.matching(start);
         assert!(base.as_secs() > 1_600_000_000);
-        assert_eq!(
-            wall.matching(start + Duration::from_millis(5)),
-            base + Duration::from_millis(5)
-        );
+        assert_eq!(wall.matching(start + Duration::from_millis(5)), base + Duration::from_millis(5));
         let real = clock.wall().as_nanos();
         assert!(real.abs_diff(base.as_nanos()) < 5_000_000_000);
     }

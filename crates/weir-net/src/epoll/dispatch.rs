@@ -21,13 +21,9 @@ use crate::contract::{ConnId, IoFault, Protocol, PumpEnd};
 /// Reads of one connection before others get their turn: at most 256 KiB.
 const READS_PER_TURN: usize = 4;
 
-const HANGS_UP: EventFlags = EventFlags::RDHUP
-    .union(EventFlags::HUP)
-    .union(EventFlags::ERR);
+const HANGS_UP: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 const READS: EventFlags = HANGS_UP.union(EventFlags::IN).union(EventFlags::PRI);
-const WRITES: EventFlags = EventFlags::OUT
-    .union(EventFlags::HUP)
-    .union(EventFlags::ERR);
+const WRITES: EventFlags = EventFlags::OUT.union(EventFlags::HUP).union(EventFlags::ERR);
 
 pub(super) struct Dispatch<'a, P> {
     pub(super) io: &'a mut EpollIo,
@@ -47,12 +43,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
             match io.listeners.accept(&io.epoll, position, io.now) {
                 Accepted::Nothing => return,
                 Accepted::Skip => {}
-                Accepted::One {
-                    fd,
-                    peer,
-                    listener,
-                    tcp,
-                } => {
+                Accepted::One { fd, peer, listener, tcp } => {
                     let flags = if tcp { Flags::TCP } else { Flags::default() };
                     match io.adopt(fd, Peer::from(peer), flags) {
                         Ok(conn) => self.protocol.on_accepted(self.io, conn, listener, peer),
@@ -74,11 +65,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
             if !event.intersects(WRITES) {
                 return;
             }
-            let answer = if event.contains(EventFlags::ERR) {
-                self.socket_error(conn)
-            } else {
-                None
-            };
+            let answer = if event.contains(EventFlags::ERR) { self.socket_error(conn) } else { None };
             self.answer(conn, answer.map_or(Ok(()), Err));
         }
         let Some(slot) = self.io.slab.get_mut(conn) else {
@@ -176,12 +163,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
         if self.io.slab.live(conn).is_some() {
             self.write_turn(conn);
             self.io.finish_output(conn);
-            if self
-                .io
-                .slab
-                .live(conn)
-                .is_some_and(|slot| slot.flags.has(Flags::PUMPED))
-            {
+            if self.io.slab.live(conn).is_some_and(|slot| slot.flags.has(Flags::PUMPED)) {
                 self.io.list(conn);
             }
         }
@@ -204,10 +186,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                 Ok((0, _)) => return self.end(conn),
                 Ok((n, _)) => {
                     // A Unix socket may end a read early where ancillary data begins.
-                    if n < self.scratch.len()
-                        && slot.flags.has(Flags::TCP)
-                        && !slot.flags.has(Flags::TO_THE_END)
-                    {
+                    if n < self.scratch.len() && slot.flags.has(Flags::TCP) && !slot.flags.has(Flags::TO_THE_END) {
                         slot.flags.clear(Flags::READABLE);
                     }
                     self.protocol.on_data(self.io, conn, &self.scratch[..n]);
@@ -220,12 +199,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                 Err(errno) => return self.reset(conn, fault_of(errno)),
             }
         }
-        if self
-            .io
-            .slab
-            .live(conn)
-            .is_some_and(|slot| slot.may_read() || slot.flags.has(Flags::PUMPED))
-        {
+        if self.io.slab.live(conn).is_some_and(|slot| slot.may_read() || slot.flags.has(Flags::PUMPED)) {
             self.io.list(conn);
         }
     }
@@ -258,11 +232,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
         if !slot.flags.has(Flags::PAUSED.with(Flags::EOF)) || slot.flags.has(Flags::PUMPED) {
             return;
         }
-        let known = if slot.flags.has(Flags::RESET_AT_END) {
-            slot.fault
-        } else {
-            None
-        };
+        let known = if slot.flags.has(Flags::RESET_AT_END) { slot.fault } else { None };
         if let Some(fault) = known.or_else(|| self.socket_error(conn)) {
             self.reset(conn, fault);
         }
@@ -286,10 +256,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
             return;
         };
         if !cold.stuck.is_empty() {
-            match cold
-                .stuck
-                .flush(std::os::fd::AsFd::as_fd(fd), &mut self.io.buffers)
-            {
+            match cold.stuck.flush(std::os::fd::AsFd::as_fd(fd), &mut self.io.buffers) {
                 Ok(Flushed::Blocked { .. }) => return,
                 Ok(Flushed::All) => {
                     slot.trim();
@@ -299,19 +266,10 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                 Err(errno) => return self.io.broke(conn, errno, true),
             }
         }
-        let feeder = self
-            .io
-            .slab
-            .live(conn)
-            .and_then(|slot| slot.cold.as_ref())
-            .and_then(|cold| cold.fed_by);
+        let feeder = self.io.slab.live(conn).and_then(|slot| slot.cold.as_ref()).and_then(|cold| cold.fed_by);
         if let Some(feeder) = feeder
             && let Some(source) = self.io.slab.live(feeder)
-            && source
-                .cold
-                .as_ref()
-                .and_then(|cold| cold.pump.as_ref())
-                .is_some_and(|pump| pump.blocked)
+            && source.cold.as_ref().and_then(|cold| cold.pump.as_ref()).is_some_and(|pump| pump.blocked)
         {
             self.pump_turn(feeder);
         }
@@ -328,20 +286,12 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
         };
         // Reading has ended already: nothing can follow.
         let at_end = flags.has(Flags::EOF);
-        let end_fault = if flags.has(Flags::RESET_AT_END) {
-            source.fault
-        } else {
-            None
-        };
+        let end_fault = if flags.has(Flags::RESET_AT_END) { source.fault } else { None };
         let turn = match self.io.slab.live(pump.to) {
-            None => Turn::Ended(PumpEnd::SinkFault(
-                pump.sink_fault.unwrap_or(IoFault::Reset),
-            )),
+            None => Turn::Ended(PumpEnd::SinkFault(pump.sink_fault.unwrap_or(IoFault::Reset))),
             Some(sink)
                 if pump.sink_fault.is_none()
-                    && sink
-                        .flags
-                        .has(Flags::BROKEN.with(Flags::SHUT).with(Flags::SHUT_WANTED)) =>
+                    && sink.flags.has(Flags::BROKEN.with(Flags::SHUT).with(Flags::SHUT_WANTED)) =>
             {
                 Turn::Ended(PumpEnd::SinkFault(sink.fault.unwrap_or(IoFault::Reset)))
             }
@@ -422,18 +372,11 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
         let Some(slot) = self.io.slab.get_mut(conn) else {
             return;
         };
-        let linger = slot
-            .cold
-            .as_ref()
-            .and_then(|cold| cold.linger)
-            .unwrap_or(Duration::ZERO);
+        let linger = slot.cold.as_ref().and_then(|cold| cold.linger).unwrap_or(Duration::ZERO);
         if let (Some(fd), Some(cold)) = (&slot.fd, &mut slot.cold)
             && !cold.stuck.is_empty()
         {
-            match cold
-                .stuck
-                .flush(std::os::fd::AsFd::as_fd(fd), &mut self.io.buffers)
-            {
+            match cold.stuck.flush(std::os::fd::AsFd::as_fd(fd), &mut self.io.buffers) {
                 Ok(Flushed::Blocked { written: 0 }) => {}
                 // The time runs from the last sign of life; the wheel follows lazily.
                 Ok(Flushed::Blocked { .. }) => slot.deadline = now + linger,
@@ -500,9 +443,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                     slot.cold().retry = Some((to, now + UNIX_RETRY));
                     Ok(fd)
                 }
-                Ok(Dialled::Connected(fd) | Dialled::Pending(fd)) => {
-                    self.io.register(conn, &fd).map(|()| fd)
-                }
+                Ok(Dialled::Connected(fd) | Dialled::Pending(fd)) => self.io.register(conn, &fd).map(|()| fd),
                 Err(errno) => Err(errno),
             };
             match slot_fd {

@@ -8,9 +8,7 @@ use crate::contract::IoFault;
 pub(super) fn fault_of(errno: Errno) -> IoFault {
     match errno {
         Errno::CONNREFUSED => IoFault::Refused,
-        Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::NOTCONN | Errno::SHUTDOWN => {
-            IoFault::Reset
-        }
+        Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::NOTCONN | Errno::SHUTDOWN => IoFault::Reset,
         Errno::TIMEDOUT => IoFault::TimedOut,
         Errno::NETUNREACH
         | Errno::HOSTUNREACH
@@ -38,8 +36,5 @@ pub(super) fn fault_of(errno: Errno) -> IoFault {
 
 /// Whether the process or the machine ran out of descriptors or memory.
 pub(super) fn is_exhaustion(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM
-    )
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
 }

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect,
-    getsockname, recv, shutdown, socket_with, sockopt,
+    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, getsockname, recv, shutdown,
+    socket_with, sockopt,
 };
 use weir_core::{Address, Instant, WallTime};
 
@@ -19,9 +19,7 @@ use super::slab::{Flags, Peer, Slab, Slot};
 use super::timers::Timers;
 use super::wheel::Wheel;
 use super::write::{Buffers, empty, len_of, write_pieces};
-use crate::contract::{
-    Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Sent,
-};
+use crate::contract::{Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Sent};
 
 /// Slot numbers that no connection has: events of the mailbox and of listening sockets.
 pub(super) const WAKE_INDEX: u32 = u32::MAX;
@@ -158,11 +156,8 @@ impl EpollIo {
             }
         }
         if let Some(feeder) = feeder {
-            if let Some(pump) = self
-                .slab
-                .get_mut(feeder)
-                .and_then(|slot| slot.cold.as_mut())
-                .and_then(|cold| cold.pump.as_mut())
+            if let Some(pump) =
+                self.slab.get_mut(feeder).and_then(|slot| slot.cold.as_mut()).and_then(|cold| cold.pump.as_mut())
             {
                 pump.sink_fault = Some(IoFault::Reset);
             }
@@ -231,8 +226,7 @@ impl EpollIo {
             Self::half_close(slot);
         }
         let nothing_to_write = slot.unsent() == 0;
-        let over = slot.flags.has(Flags::BROKEN)
-            || nothing_to_write && (slot.flags.has(Flags::EOF) || time.is_zero());
+        let over = slot.flags.has(Flags::BROKEN) || nothing_to_write && (slot.flags.has(Flags::EOF) || time.is_zero());
         if over {
             self.remove(conn);
             return;
@@ -256,11 +250,7 @@ pub(super) fn dial(to: &Address) -> Result<Dialled, Errno> {
     let flags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
     let (fd, result) = match to {
         Address::Inet(addr) => {
-            let family = if addr.is_ipv4() {
-                AddressFamily::INET
-            } else {
-                AddressFamily::INET6
-            };
+            let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
             let fd = socket_with(family, SocketType::STREAM, flags, None)?;
             sockopt::set_tcp_nodelay(&fd, true)?;
             let result = connect(&fd, addr);
@@ -296,14 +286,8 @@ impl Io for EpollIo {
     }
 
     fn connect(&mut self, to: &Address, options: &ConnectOptions) -> ConnId {
-        let tcp = if to.inet().is_some() {
-            Flags::TCP
-        } else {
-            Flags::default()
-        };
-        let conn = self
-            .slab
-            .insert(None, Peer::from(to.inet()), Flags::CONNECTING.with(tcp));
+        let tcp = if to.inet().is_some() { Flags::TCP } else { Flags::default() };
+        let conn = self.slab.insert(None, Peer::from(to.inet()), Flags::CONNECTING.with(tcp));
         let until = self.now + options.timeout;
         let dialled = dial(to).and_then(|dialled| {
             let (Dialled::Connected(fd) | Dialled::Pending(fd) | Dialled::Later(fd)) = &dialled;
@@ -336,20 +320,11 @@ impl Io for EpollIo {
     fn send(&mut self, conn: ConnId, pieces: &mut [Piece<'_>]) -> Sent {
         let Some(slot) = self.slab.live_mut(conn) else {
             empty(pieces);
-            return Sent::Failed {
-                fault: IoFault::Other,
-                given: false,
-            };
+            return Sent::Failed { fault: IoFault::Other, given: false };
         };
-        if slot
-            .flags
-            .has(Flags::BROKEN.with(Flags::SHUT).with(Flags::SHUT_WANTED))
-        {
+        if slot.flags.has(Flags::BROKEN.with(Flags::SHUT).with(Flags::SHUT_WANTED)) {
             empty(pieces);
-            return Sent::Failed {
-                fault: slot.fault.unwrap_or(IoFault::Reset),
-                given: false,
-            };
+            return Sent::Failed { fault: slot.fault.unwrap_or(IoFault::Reset), given: false };
         }
         let must_queue = slot.flags.has(Flags::CONNECTING) || slot.unsent() > 0;
         let (written, error) = match slot.fd() {
@@ -370,10 +345,7 @@ impl Io for EpollIo {
             Some(errno) => {
                 empty(pieces);
                 self.broke(conn, errno, false);
-                Sent::Failed {
-                    fault: fault_of(errno),
-                    given: written > 0,
-                }
+                Sent::Failed { fault: fault_of(errno), given: written > 0 }
             }
         }
     }
@@ -418,8 +390,7 @@ impl Io for EpollIo {
             Close::Now | Close::Linger(_) => drop(self.remove(conn)),
             Close::Reset => {
                 if let Some(fd) = slot.fd()
-                    && let Err(errno) =
-                        sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO))
+                    && let Err(errno) = sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO))
                 {
                     tracing::debug!(error = %errno, "cannot reset a connection; it is closed instead");
                 }
@@ -429,11 +400,7 @@ impl Io for EpollIo {
     }
 
     fn pump(&mut self, from: ConnId, to: ConnId, limit: Option<u64>) -> bool {
-        if self
-            .slab
-            .live(from)
-            .is_none_or(|slot| slot.flags.has(Flags::PUMPED))
-        {
+        if self.slab.live(from).is_none_or(|slot| slot.flags.has(Flags::PUMPED)) {
             return false;
         }
         let Some(sink) = self.slab.live_mut(to) else {
@@ -454,8 +421,7 @@ impl Io for EpollIo {
 
     fn pumped(&self, from: ConnId) -> u64 {
         let cold = self.slab.live(from).and_then(|slot| slot.cold.as_ref());
-        cold.and_then(|cold| cold.pump.as_ref())
-            .map_or(0, |pump| pump.moved)
+        cold.and_then(|cold| cold.pump.as_ref()).map_or(0, |pump| pump.moved)
     }
 
     fn set_deadline(&mut self, conn: ConnId, at: Option<Instant>) {
@@ -493,20 +459,11 @@ impl Io for EpollIo {
             return false;
         }
         let Some(fd) = slot.fd() else { return false };
-        recv(
-            fd,
-            &mut [0_u8; 1],
-            RecvFlags::PEEK.union(RecvFlags::DONTWAIT),
-        )
-        .err()
-            == Some(Errno::AGAIN)
+        recv(fd, &mut [0_u8; 1], RecvFlags::PEEK.union(RecvFlags::DONTWAIT)).err() == Some(Errno::AGAIN)
     }
 
     fn detach(&mut self, conn: ConnId) -> Option<Detached> {
-        const BUSY: Flags = Flags::CONNECTING
-            .with(Flags::BROKEN)
-            .with(Flags::PUMPED)
-            .with(Flags::SHUT_WANTED);
+        const BUSY: Flags = Flags::CONNECTING.with(Flags::BROKEN).with(Flags::PUMPED).with(Flags::SHUT_WANTED);
         const KEPT: [Flags; 4] = [Flags::TCP, Flags::EOF, Flags::SHUT, Flags::TO_THE_END];
         let slot = self.slab.live(conn)?;
         let fed = slot.cold.as_ref().is_some_and(|cold| cold.fed_by.is_some());
@@ -519,14 +476,8 @@ impl Io for EpollIo {
         }
         let slot = self.remove(conn)?;
         let kept = KEPT.into_iter().filter(|flag| slot.flags.has(*flag));
-        let parcel = Parcel {
-            fd: slot.fd?,
-            peer: slot.peer,
-            flags: kept.fold(Flags::default(), Flags::with),
-        };
-        Some(Detached {
-            inner: Box::new(parcel),
-        })
+        let parcel = Parcel { fd: slot.fd?, peer: slot.peer, flags: kept.fold(Flags::default(), Flags::with) };
+        Some(Detached { inner: Box::new(parcel) })
     }
 
     fn attach(&mut self, conn: Detached) -> Option<ConnId> {

@@ -98,12 +98,7 @@ impl<M: Send + 'static> Worker<M> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let bell = eventfd(0, EventfdFlags::NONBLOCK.union(EventfdFlags::CLOEXEC))?;
         let data = epoll::EventData::new_u64(u64::from(WAKE_INDEX));
-        epoll::add(
-            &poll,
-            &bell,
-            data,
-            epoll::EventFlags::IN.union(epoll::EventFlags::ET),
-        )?;
+        epoll::add(&poll, &bell, data, epoll::EventFlags::IN.union(epoll::EventFlags::ET))?;
         let waker = Arc::new(Bell(bell));
         let clock = Clock;
         let now = clock.now();
@@ -125,10 +120,7 @@ impl<M: Send + 'static> Worker<M> {
                 stopping: false,
                 connections_max: config.connections_max,
             },
-            mailbox: Mailbox::new(
-                config.mailbox_len_max,
-                Box::new(SharedBell(Arc::clone(&waker))),
-            ),
+            mailbox: Mailbox::new(config.mailbox_len_max, Box::new(SharedBell(Arc::clone(&waker)))),
             waker,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             work: Vec::new(),
@@ -165,10 +157,7 @@ impl<M: Send + 'static> Worker<M> {
     ///
     /// # Errors
     /// Only if the kernel refuses to wait on the epoll instance, which nothing in Weir can cause.
-    pub fn run<P: Protocol<EpollIo, Message = M>>(
-        &mut self,
-        protocol: &mut P,
-    ) -> std::io::Result<()> {
+    pub fn run<P: Protocol<EpollIo, Message = M>>(&mut self, protocol: &mut P) -> std::io::Result<()> {
         // Not in the struct: the kernel's event type holds a raw pointer, and a worker moves to its thread.
         let mut events = Vec::with_capacity(EVENTS);
         self.tick();
@@ -179,11 +168,7 @@ impl<M: Send + 'static> Worker<M> {
         while !self.io.stopping {
             let timeout = self.timeout();
             events.clear();
-            match epoll::wait(
-                &self.io.epoll,
-                spare_capacity(&mut events),
-                timeout.as_ref(),
-            ) {
+            match epoll::wait(&self.io.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -195,33 +180,15 @@ impl<M: Send + 'static> Worker<M> {
 
     /// Handles one batch of events and everything that follows from it.
     fn turn<P: Protocol<EpollIo, Message = M>>(&mut self, protocol: &mut P, events: &[epoll::Event]) {
-        let Self {
-            io,
-            mailbox,
-            scratch,
-            work,
-            inbox,
-            due,
-            ..
-        } = self;
-        let mut dispatch = Dispatch {
-            io,
-            protocol,
-            scratch,
-        };
+        let Self { io, mailbox, scratch, work, inbox, due, .. } = self;
+        let mut dispatch = Dispatch { io, protocol, scratch };
         for event in events {
             let data = event.data.u64();
             let (index, high) = (data as u32, (data >> 32) as u32);
             match index {
                 WAKE_INDEX => {}
                 LISTENER_INDEX => dispatch.accept(high as usize),
-                _ => dispatch.event(
-                    ConnId {
-                        index,
-                        generation: high,
-                    },
-                    event.flags,
-                ),
+                _ => dispatch.event(ConnId { index, generation: high }, event.flags),
             }
         }
         dispatch.local_work(work);
@@ -248,9 +215,7 @@ impl<M: Send + 'static> Worker<M> {
             return Some(Timespec::default());
         }
         let next = io.wheel.next().unwrap_or(Instant::FAR);
-        let next = next
-            .min(io.timers.next().unwrap_or(Instant::FAR))
-            .min(io.listeners.retry_at());
+        let next = next.min(io.timers.next().unwrap_or(Instant::FAR)).min(io.listeners.retry_at());
         if next == Instant::FAR {
             return None;
         }
@@ -262,8 +227,6 @@ impl<M: Send + 'static> Worker<M> {
 
 impl<M> std::fmt::Debug for Worker<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker")
-            .field("io", &self.io)
-            .finish_non_exhaustive()
+        f.debug_struct("Worker").field("io", &self.io).finish_non_exhaustive()
     }
 }

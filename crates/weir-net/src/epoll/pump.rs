@@ -12,9 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use rustix::pipe::{
-    PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
-};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 
 use super::fault::fault_of;
 use super::write::{Buffers, write_bytes};
@@ -100,12 +98,7 @@ impl Pump {
     }
 
     /// Moves what can be moved now.
-    pub(super) fn turn(
-        &mut self,
-        source: BorrowedFd<'_>,
-        sink: BorrowedFd<'_>,
-        mut tools: Tools<'_>,
-    ) -> Turn {
+    pub(super) fn turn(&mut self, source: BorrowedFd<'_>, sink: BorrowedFd<'_>, mut tools: Tools<'_>) -> Turn {
         if let Some(fault) = self.sink_fault {
             return Turn::Ended(PumpEnd::SinkFault(fault));
         }
@@ -134,8 +127,7 @@ impl Pump {
                 Ok(Read::Some) => {}
                 Ok(Read::Last) => dry = tools.short_is_dry,
                 Ok(Read::End) => {
-                    self.read_end =
-                        Some(tools.end_fault.map_or(PumpEnd::Eof, PumpEnd::SourceFault));
+                    self.read_end = Some(tools.end_fault.map_or(PumpEnd::Eof, PumpEnd::SourceFault));
                 }
                 Err(Fail::Source(Errno::AGAIN)) => {
                     self.bulk = false;
@@ -166,14 +158,7 @@ impl Pump {
                 },
                 Transit::Piped { pipe, len } => {
                     // Without MORE: the kernel would hold back a last partial segment for 200 ms.
-                    match splice(
-                        &pipe.reader,
-                        None,
-                        sink,
-                        None,
-                        *len,
-                        SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE),
-                    ) {
+                    match splice(&pipe.reader, None, sink, None, *len, SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE)) {
                         Ok(n) => {
                             *len -= n.min(*len);
                             self.moved += n as u64;
@@ -230,12 +215,7 @@ impl Pump {
         }
     }
 
-    fn read_copy(
-        &mut self,
-        source: BorrowedFd<'_>,
-        sink: BorrowedFd<'_>,
-        tools: &mut Tools<'_>,
-    ) -> Result<Read, Fail> {
+    fn read_copy(&mut self, source: BorrowedFd<'_>, sink: BorrowedFd<'_>, tools: &mut Tools<'_>) -> Result<Read, Fail> {
         let want = self.want(tools.scratch.len());
         let n = match recv(source, &mut tools.scratch[..want], RecvFlags::DONTWAIT) {
             Ok((n, _)) => n,
@@ -262,9 +242,7 @@ impl Pump {
     }
 
     fn want(&self, room: usize) -> usize {
-        self.left.map_or(room, |left| {
-            usize::try_from(left).unwrap_or(usize::MAX).min(room)
-        })
+        self.left.map_or(room, |left| usize::try_from(left).unwrap_or(usize::MAX).min(room))
     }
 
     fn took(&mut self, n: usize) {
@@ -311,11 +289,7 @@ impl Pipes {
             .or_else(|_| fcntl_setpipe_size(&writer, PIPE_BYTES_SMALL))
             .or_else(|_| fcntl_getpipe_size(&writer))
             .ok()?;
-        Some(Pipe {
-            reader,
-            writer,
-            size,
-        })
+        Some(Pipe { reader, writer, size })
     }
 
     fn put(&mut self, pipe: Pipe) {

@@ -166,11 +166,8 @@ impl Slot {
 
     /// Whether input may be read and given to the protocol now.
     pub(super) fn may_read(&self) -> bool {
-        const NOT: Flags = Flags::PAUSED
-            .with(Flags::EOF)
-            .with(Flags::PUMPED)
-            .with(Flags::CONNECTING)
-            .with(Flags::LINGERING);
+        const NOT: Flags =
+            Flags::PAUSED.with(Flags::EOF).with(Flags::PUMPED).with(Flags::CONNECTING).with(Flags::LINGERING);
         self.flags.has(Flags::READABLE) && !self.flags.has(NOT)
     }
 
@@ -180,9 +177,7 @@ impl Slot {
             None => self.deadline,
             Some(cold) => {
                 let retry = cold.retry.as_ref().map_or(Instant::FAR, |retry| retry.1);
-                self.deadline
-                    .min(retry)
-                    .min(cold.user_deadline.unwrap_or(Instant::FAR))
+                self.deadline.min(retry).min(cold.user_deadline.unwrap_or(Instant::FAR))
             }
         }
     }
@@ -208,25 +203,11 @@ impl Slab {
             && let Some(slot) = self.slots.get_mut(index as usize)
         {
             (slot.fd, slot.peer, slot.flags) = (fd, peer, flags);
-            return ConnId {
-                index,
-                generation: slot.generation,
-            };
+            return ConnId { index, generation: slot.generation };
         }
         let index = self.slots.len() as u32;
-        self.slots.push(Slot {
-            fd,
-            generation: 1,
-            flags,
-            fault: None,
-            peer,
-            deadline: Instant::FAR,
-            cold: None,
-        });
-        ConnId {
-            index,
-            generation: 1,
-        }
+        self.slots.push(Slot { fd, generation: 1, flags, fault: None, peer, deadline: Instant::FAR, cold: None });
+        ConnId { index, generation: 1 }
     }
 
     /// The slot, also while the engine is finishing it alone.
@@ -239,28 +220,19 @@ impl Slab {
     /// The slot, if the protocol may still name it.
     pub(super) fn live(&self, conn: ConnId) -> Option<&Slot> {
         self.slots.get(conn.index as usize).filter(|slot| {
-            slot.generation == conn.generation
-                && slot.flags.has(Flags::OPEN)
-                && !slot.flags.has(Flags::LINGERING)
+            slot.generation == conn.generation && slot.flags.has(Flags::OPEN) && !slot.flags.has(Flags::LINGERING)
         })
     }
 
     /// The slot, if the protocol may still name it.
     pub(super) fn live_mut(&mut self, conn: ConnId) -> Option<&mut Slot> {
-        self.get_mut(conn)
-            .filter(|slot| !slot.flags.has(Flags::LINGERING))
+        self.get_mut(conn).filter(|slot| !slot.flags.has(Flags::LINGERING))
     }
 
     /// The connection that uses the slot `index` now.
     pub(super) fn current(&self, index: u32) -> Option<ConnId> {
-        let slot = self
-            .slots
-            .get(index as usize)
-            .filter(|slot| slot.flags.has(Flags::OPEN))?;
-        Some(ConnId {
-            index,
-            generation: slot.generation,
-        })
+        let slot = self.slots.get(index as usize).filter(|slot| slot.flags.has(Flags::OPEN))?;
+        Some(ConnId { index, generation: slot.generation })
     }
 
     /// Empties a slot; the token is stale from here on.
@@ -296,10 +268,7 @@ mod tests {
         assert_eq!(again.index, first.index);
         assert_ne!(again.generation, first.generation);
         assert!(slab.live(first).is_none() && slab.live(again).is_some());
-        assert!(
-            slab.live(second)
-                .is_some_and(|slot| slot.flags.has(Flags::TCP))
-        );
+        assert!(slab.live(second).is_some_and(|slot| slot.flags.has(Flags::TCP)));
         assert_eq!(slab.current(first.index), Some(again));
     }
 

@@ -54,10 +54,7 @@ mod tests {
         timers.set(1, Some(at(3)));
         assert_eq!(timers.next(), Some(at(3)));
         assert_eq!(timers.pop(at(2)), None);
-        assert_eq!(
-            (timers.pop(at(9)), timers.pop(at(9)), timers.pop(at(99))),
-            (Some(1), Some(2), None)
-        );
+        assert_eq!((timers.pop(at(9)), timers.pop(at(9)), timers.pop(at(99))), (Some(1), Some(2), None));
         timers.set(3, Some(at(1)));
         timers.set(3, None);
         assert_eq!(timers.next(), None);

@@ -28,12 +28,7 @@ struct Link {
     bucket: u32,
 }
 
-const UNLINKED: Link = Link {
-    prev: NIL,
-    next: NIL,
-    tick: 0,
-    bucket: NIL,
-};
+const UNLINKED: Link = Link { prev: NIL, next: NIL, tick: 0, bucket: NIL };
 
 struct Level {
     heads: Box<[u32; BUCKETS]>,
@@ -58,19 +53,12 @@ impl Wheel {
             cursor: now.as_nanos() >> shift,
             len: 0,
         };
-        Self {
-            links: Vec::new(),
-            levels: SHIFT.map(level),
-        }
+        Self { links: Vec::new(), levels: SHIFT.map(level) }
     }
 
     /// Whether `index` has an entry that comes due no later than a deadline at `at` needs.
     pub(super) fn covers(&self, index: u32, at: Instant) -> bool {
-        let Some(link) = self
-            .links
-            .get(index as usize)
-            .filter(|link| link.bucket != NIL)
-        else {
+        let Some(link) = self.links.get(index as usize).filter(|link| link.bucket != NIL) else {
             return false;
         };
         let level = link.bucket as usize / BUCKETS;
@@ -86,20 +74,14 @@ impl Wheel {
         if self.links.len() <= index as usize {
             self.links.resize(index as usize + 1, UNLINKED);
         }
-        let fine = at
-            .as_nanos()
-            .div_ceil(1 << SHIFT[0])
-            .max(self.levels[0].cursor);
+        let fine = at.as_nanos().div_ceil(1 << SHIFT[0]).max(self.levels[0].cursor);
         let (level, tick) = if fine - self.levels[0].cursor < BUCKETS as u64 {
             (0, fine)
         } else {
             // Level 1 comes due when its second begins; the owner then arms it on level 0. The second of
             // the deadline is at least the one at the cursor, since level 0 covers one whole second.
             let cursor = self.levels[1].cursor;
-            (
-                1,
-                (at.as_nanos() >> SHIFT[1]).clamp(cursor, cursor + BUCKETS as u64 - 1),
-            )
+            (1, (at.as_nanos() >> SHIFT[1]).clamp(cursor, cursor + BUCKETS as u64 - 1))
         };
         self.link(index, level, tick);
     }
@@ -112,10 +94,7 @@ impl Wheel {
         if link.bucket == NIL {
             return;
         }
-        let (level, bucket) = (
-            link.bucket as usize / BUCKETS,
-            link.bucket as usize % BUCKETS,
-        );
+        let (level, bucket) = (link.bucket as usize / BUCKETS, link.bucket as usize % BUCKETS);
         if link.prev == NIL {
             self.levels[level].heads[bucket] = link.next;
             if link.next == NIL {
@@ -156,12 +135,7 @@ impl Wheel {
     }
 
     fn next_of(&self, level: usize) -> Option<Instant> {
-        let Level {
-            occupied,
-            cursor,
-            len,
-            ..
-        } = &self.levels[level];
+        let Level { occupied, cursor, len, .. } = &self.levels[level];
         if *len == 0 {
             return None;
         }
@@ -187,12 +161,8 @@ impl Wheel {
     fn link(&mut self, index: u32, level: usize, tick: u64) {
         let bucket = (tick % BUCKETS as u64) as usize;
         let head = self.levels[level].heads[bucket];
-        self.links[index as usize] = Link {
-            prev: NIL,
-            next: head,
-            tick: tick as u32,
-            bucket: (level * BUCKETS + bucket) as u32,
-        };
+        self.links[index as usize] =
+            Link { prev: NIL, next: head, tick: tick as u32, bucket: (level * BUCKETS + bucket) as u32 };
         if head != NIL {
             self.links[head as usize].prev = index;
         }
@@ -232,8 +202,8 @@ mod tests {
                 match rng.below(10) {
                     0..=4 => {
                         let index = rng.below(50) as u32;
-                        let scale = [1_000_000, 1_000_000_000, 90_000_000_000, 3_000_000_000_000]
-                            [rng.below(4) as usize];
+                        let scale =
+                            [1_000_000, 1_000_000_000, 90_000_000_000, 3_000_000_000_000][rng.below(4) as usize];
                         let at = now + Duration::from_nanos(rng.below(scale));
                         model.insert(index, at);
                         if !wheel.covers(index, at) {
@@ -248,8 +218,7 @@ mod tests {
                         }
                     }
                     _ => {
-                        let jump = [500_000, 3_000_000, 2_000_000_000, 200_000_000_000]
-                            [rng.below(4) as usize];
+                        let jump = [500_000, 3_000_000, 2_000_000_000, 200_000_000_000][rng.below(4) as usize];
                         let target = now + Duration::from_nanos(rng.below(jump));
                         while let Some(next) = wheel.next().filter(|&next| next <= target) {
                             now = now.max(next);
@@ -267,10 +236,7 @@ mod tests {
                     }
                 }
                 let linked: usize = wheel.levels.iter().map(|level| level.len).sum();
-                assert_eq!(
-                    linked,
-                    wheel.links.iter().filter(|link| link.bucket != NIL).count()
-                );
+                assert_eq!(linked, wheel.links.iter().filter(|link| link.bucket != NIL).count());
             }
         }
     }
@@ -305,9 +271,7 @@ mod tests {
             let mut due = Vec::new();
             wheel.expire(now, &mut due);
             visits += due.len();
-            due.into_iter()
-                .filter(|_| now < deadline)
-                .for_each(|index| wheel.arm(index, deadline));
+            due.into_iter().filter(|_| now < deadline).for_each(|index| wheel.arm(index, deadline));
         }
         assert!(now >= deadline && now.since(deadline) < Duration::from_millis(2));
         assert_eq!((visits, sleeps), (200, 2));

@@ -73,12 +73,7 @@ impl Stuck {
     }
 
     /// Queues what remains of `pieces` after the first `skip` bytes, and leaves them empty.
-    pub(super) fn push(
-        &mut self,
-        pieces: &mut [Piece<'_>],
-        mut skip: usize,
-        buffers: &mut Buffers,
-    ) {
+    pub(super) fn push(&mut self, pieces: &mut [Piece<'_>], mut skip: usize, buffers: &mut Buffers) {
         for piece in pieces {
             let skipped = skip.min(len_of(piece));
             skip -= skipped;
@@ -101,15 +96,9 @@ impl Stuck {
     pub(super) fn push_copy(&mut self, mut bytes: &[u8], buffers: &mut Buffers) {
         self.len += bytes.len();
         while !bytes.is_empty() {
-            let room = self
-                .chunks
-                .back()
-                .map_or(0, |last| last.bytes.capacity() - last.bytes.len());
+            let room = self.chunks.back().map_or(0, |last| last.bytes.capacity() - last.bytes.len());
             if room == 0 {
-                self.chunks.push_back(Chunk {
-                    bytes: buffers.get(),
-                    at: 0,
-                });
+                self.chunks.push_back(Chunk { bytes: buffers.get(), at: 0 });
                 continue;
             }
             let Some(last) = self.chunks.back_mut() else {
@@ -122,11 +111,7 @@ impl Stuck {
     }
 
     /// Writes as much as the kernel takes.
-    pub(super) fn flush(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        buffers: &mut Buffers,
-    ) -> Result<Flushed, Errno> {
+    pub(super) fn flush(&mut self, fd: BorrowedFd<'_>, buffers: &mut Buffers) -> Result<Flushed, Errno> {
         let mut written = 0;
         while !self.is_empty() {
             let mut vector = [IoSlice::new(&[]); VECTOR];
@@ -154,9 +139,7 @@ impl Stuck {
     /// Drops everything.
     pub(super) fn clear(&mut self, buffers: &mut Buffers) {
         self.len = 0;
-        self.chunks
-            .drain(..)
-            .for_each(|chunk| buffers.put(chunk.bytes));
+        self.chunks.drain(..).for_each(|chunk| buffers.put(chunk.bytes));
     }
 
     fn consume(&mut self, mut n: usize, buffers: &mut Buffers) {
@@ -254,11 +237,7 @@ mod tests {
             let bytes: Vec<u8> = (0..n * 37 % 9_000).map(|i| (i + n) as u8).collect();
             let skip = bytes.len() / 3;
             expected.extend_from_slice(&bytes[skip..]);
-            let piece = if n % 2 == 0 {
-                Piece::Owned(bytes)
-            } else {
-                Piece::Lent(&bytes)
-            };
+            let piece = if n % 2 == 0 { Piece::Owned(bytes) } else { Piece::Lent(&bytes) };
             stuck.push(&mut [Piece::Lent(&[]), piece], skip, &mut buffers);
         }
         assert_eq!(stuck.len(), expected.len());
@@ -283,24 +262,10 @@ mod tests {
     #[test]
     fn more_pieces_than_one_vector_holds_go_in_order() {
         let (writer, mut reader) = UnixStream::pair().unwrap();
-        let texts: Vec<String> = (0..100)
-            .map(|n| {
-                if n % 7 == 0 {
-                    String::new()
-                } else {
-                    format!("{n},")
-                }
-            })
-            .collect();
-        let pieces: Vec<Piece<'_>> = texts
-            .iter()
-            .map(|text| Piece::Lent(text.as_bytes()))
-            .collect();
+        let texts: Vec<String> = (0..100).map(|n| if n % 7 == 0 { String::new() } else { format!("{n},") }).collect();
+        let pieces: Vec<Piece<'_>> = texts.iter().map(|text| Piece::Lent(text.as_bytes())).collect();
         let expected = texts.concat();
-        assert_eq!(
-            write_pieces(writer.as_fd(), &pieces),
-            (expected.len(), None)
-        );
+        assert_eq!(write_pieces(writer.as_fd(), &pieces), (expected.len(), None));
         drop(writer);
         let mut got = String::new();
         reader.read_to_string(&mut got).unwrap();

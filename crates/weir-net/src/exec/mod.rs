@@ -84,11 +84,7 @@ impl LocalExecutor {
     /// An executor of the calling thread for at most `tasks_max` tasks; other threads that wake a task
     /// call `wake`.
     pub fn new(wake: Arc<dyn Wake>, tasks_max: usize) -> Self {
-        let shared = Shared {
-            ready: Mutex::default(),
-            wake,
-            home: std::thread::current().id(),
-        };
+        let shared = Shared { ready: Mutex::default(), wake, home: std::thread::current().id() };
         Self {
             inner: Rc::new(Inner {
                 places: RefCell::default(),
@@ -104,36 +100,20 @@ impl LocalExecutor {
     ///
     /// # Errors
     /// If the bound is reached; the future is dropped.
-    pub fn spawn(
-        &self,
-        future: impl Future<Output = ()> + 'static,
-    ) -> Result<TaskId, ExecutorFull> {
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> Result<TaskId, ExecutorFull> {
         let inner = &*self.inner;
         if inner.tasks.get() >= inner.tasks_max {
-            return Err(ExecutorFull {
-                tasks_max: inner.tasks_max,
-            });
+            return Err(ExecutorFull { tasks_max: inner.tasks_max });
         }
         inner.tasks.set(inner.tasks.get() + 1);
         let mut places = inner.places.borrow_mut();
         let index = inner.free.borrow_mut().pop().unwrap_or_else(|| {
-            places.push(Place {
-                generation: 0,
-                task: None,
-                waker: None,
-            });
+            places.push(Place { generation: 0, task: None, waker: None });
             places.len() as u32 - 1
         });
         let place = &mut places[index as usize];
-        let id = TaskId {
-            index,
-            generation: place.generation,
-        };
-        let waker = TaskWaker {
-            id,
-            queued: AtomicBool::new(false),
-            shared: Arc::clone(&inner.shared),
-        };
+        let id = TaskId { index, generation: place.generation };
+        let waker = TaskWaker { id, queued: AtomicBool::new(false), shared: Arc::clone(&inner.shared) };
         let waker = Arc::new(waker);
         place.task = Some(Box::pin(future));
         place.waker = Some(Arc::clone(&waker));
@@ -180,9 +160,7 @@ impl LocalExecutor {
     fn poll(&self, id: TaskId) {
         let (mut task, waker) = {
             let mut places = self.inner.places.borrow_mut();
-            let Some(place) = places
-                .get_mut(id.index as usize)
-                .filter(|place| place.generation == id.generation)
+            let Some(place) = places.get_mut(id.index as usize).filter(|place| place.generation == id.generation)
             else {
                 return;
             };
@@ -193,9 +171,7 @@ impl LocalExecutor {
         };
         // Cleared before the poll: a wake-up during it queues the task again.
         waker.queued.store(false, Ordering::SeqCst);
-        let poll = task
-            .as_mut()
-            .poll(&mut Context::from_waker(&Waker::from(waker)));
+        let poll = task.as_mut().poll(&mut Context::from_waker(&Waker::from(waker)));
         match poll {
             Poll::Pending => {
                 if let Some(place) = self.inner.places.borrow_mut().get_mut(id.index as usize) {
@@ -222,29 +198,18 @@ impl Inner {
 
 impl Shared {
     fn pop(&self) -> Option<TaskId> {
-        self.ready
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     fn has_ready(&self) -> bool {
-        !self
-            .ready
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
+        !self.ready.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 }
 
 impl TaskWaker {
     fn queue(&self) {
         if !self.queued.swap(true, Ordering::SeqCst) {
-            self.shared
-                .ready
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push_back(self.id);
+            self.shared.ready.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.id);
             if std::thread::current().id() != self.shared.home {
                 self.shared.wake.wake();
             }
@@ -264,9 +229,7 @@ impl std::task::Wake for TaskWaker {
 
 impl std::fmt::Debug for LocalExecutor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalExecutor")
-            .field("tasks", &self.tasks())
-            .finish_non_exhaustive()
+        f.debug_struct("LocalExecutor").field("tasks", &self.tasks()).finish_non_exhaustive()
     }
 }
 
@@ -327,19 +290,13 @@ mod tests {
         executor
             .spawn(poll_fn(move |cx| {
                 send.send(cx.waker().clone()).unwrap();
-                if std::mem::take(&mut first) {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                }
+                if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }
             }))
             .unwrap();
         assert!(!executor.run_ready(10));
         let waker: Waker = wakers.recv().unwrap();
         let foreign = waker.clone();
-        std::thread::spawn(move || (0..5).for_each(|_| foreign.wake_by_ref()))
-            .join()
-            .unwrap();
+        std::thread::spawn(move || (0..5).for_each(|_| foreign.wake_by_ref())).join().unwrap();
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         executor.run_ready(10);
         assert_eq!(executor.tasks(), 0);

@@ -16,16 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Makes a stream whose directions hold about `bound` bytes each (input: and one read buffer more, since
 /// lent bytes must be taken).
 pub fn stream(bound: usize) -> (HostStream, GuestStream) {
-    let shared = Rc::new(RefCell::new(Shared {
-        bound: bound.max(1),
-        ..Shared::default()
-    }));
-    (
-        HostStream {
-            shared: Rc::clone(&shared),
-        },
-        GuestStream { shared },
-    )
+    let shared = Rc::new(RefCell::new(Shared { bound: bound.max(1), ..Shared::default() }));
+    (HostStream { shared: Rc::clone(&shared) }, GuestStream { shared })
 }
 
 /// What the host should do about its connection.
@@ -139,11 +131,7 @@ impl Shared {
 }
 
 impl AsyncRead for GuestStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.shared.borrow_mut();
         if let Some(kind) = shared.fault {
             return Poll::Ready(Err(kind.into()));
@@ -163,11 +151,7 @@ impl AsyncRead for GuestStream {
 }
 
 impl AsyncWrite for GuestStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut shared = self.shared.borrow_mut();
         if let Some(kind) = shared.fault {
             return Poll::Ready(Err(kind.into()));
@@ -236,11 +220,7 @@ mod tests {
         assert!(write(&mut guest, b"56").is_pending());
         assert_eq!(host.take_output(), b"1234");
         assert!(matches!(write(&mut guest, b"56"), Poll::Ready(Ok(2))));
-        assert!(
-            Pin::new(&mut guest)
-                .poll_shutdown(&mut Context::from_waker(Waker::noop()))
-                .is_ready()
-        );
+        assert!(Pin::new(&mut guest).poll_shutdown(&mut Context::from_waker(Waker::noop())).is_ready());
         assert!(!host.output_ended());
         assert_eq!(host.take_output(), b"56");
         assert!(host.output_ended());

@@ -10,10 +10,7 @@ use std::net::SocketAddr;
 
 use weir_core::{Address, Instant, WallTime};
 
-use crate::{
-    Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Protocol, PumpEnd,
-    Sent,
-};
+use crate::{Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Protocol, PumpEnd, Sent};
 
 /// A protocol with the contract's rules asserted around it.
 ///
@@ -70,11 +67,7 @@ struct State {
 impl<P, M> Checked<P, M> {
     /// Wraps `inner`.
     pub fn new(inner: P) -> Self {
-        Self {
-            inner,
-            model: Model::default(),
-            message: PhantomData,
-        }
+        Self { inner, model: Model::default(), message: PhantomData }
     }
 
     /// The wrapped protocol.
@@ -88,19 +81,9 @@ impl<P, M> Checked<P, M> {
     }
 
     /// Calls into the wrapped protocol with an `Io` that is followed as in a callback.
-    pub fn with<R>(
-        &mut self,
-        io: &mut impl Io,
-        call: impl FnOnce(&mut P, &mut CheckedIo<'_>) -> R,
-    ) -> R {
+    pub fn with<R>(&mut self, io: &mut impl Io, call: impl FnOnce(&mut P, &mut CheckedIo<'_>) -> R) -> R {
         self.model.look_at_clock(io);
-        call(
-            &mut self.inner,
-            &mut CheckedIo {
-                io,
-                model: &mut self.model,
-            },
-        )
+        call(&mut self.inner, &mut CheckedIo { io, model: &mut self.model })
     }
 
     /// How many connections the protocol holds.
@@ -118,21 +101,12 @@ where
     type Message = M;
 
     fn on_start(&mut self, io: &mut I) {
-        assert!(
-            !self.model.is_started,
-            "on_start comes once, before anything else"
-        );
+        assert!(!self.model.is_started, "on_start comes once, before anything else");
         self.with(io, |inner, io| inner.on_start(io));
         self.model.is_started = true;
     }
 
-    fn on_accepted(
-        &mut self,
-        io: &mut I,
-        conn: ConnId,
-        listener: ListenerId,
-        peer: Option<SocketAddr>,
-    ) {
+    fn on_accepted(&mut self, io: &mut I, conn: ConnId, listener: ListenerId, peer: Option<SocketAddr>) {
         self.model.open(conn, true);
         self.with(io, |inner, io| inner.on_accepted(io, conn, listener, peer));
     }
@@ -160,10 +134,7 @@ where
 
     fn on_drained(&mut self, io: &mut I, conn: ConnId) {
         let state = self.model.expect_open(conn, "on_drained");
-        assert!(
-            state.is_stuck,
-            "{conn:?}: on_drained although nothing was stuck"
-        );
+        assert!(state.is_stuck, "{conn:?}: on_drained although nothing was stuck");
         state.is_stuck = false;
         assert_eq!(io.unsent(conn), 0, "{conn:?}: on_drained with bytes unsent");
         self.with(io, |inner, io| inner.on_drained(io, conn));
@@ -174,17 +145,10 @@ where
         let pump = state.pump.take();
         assert!(pump.is_some(), "{from:?}: on_pumped without a pump");
         if let Some(Limit::Bytes(limit)) = pump {
-            assert!(
-                moved <= limit,
-                "{from:?}: a pump moved {moved} of at most {limit} bytes"
-            );
+            assert!(moved <= limit, "{from:?}: a pump moved {moved} of at most {limit} bytes");
         }
         match end {
-            PumpEnd::Done => assert_eq!(
-                pump,
-                Some(Limit::Bytes(moved)),
-                "{from:?}: done means the limit"
-            ),
+            PumpEnd::Done => assert_eq!(pump, Some(Limit::Bytes(moved)), "{from:?}: done means the limit"),
             PumpEnd::Eof => state.had_eof = true,
             PumpEnd::SourceFault(_) => self.model.forget(from),
             PumpEnd::SinkFault(_) => {}
@@ -194,36 +158,22 @@ where
 
     fn on_reset(&mut self, io: &mut I, conn: ConnId, fault: IoFault) {
         let state = self.model.expect_open(conn, "on_reset");
-        assert!(
-            state.pump.is_none(),
-            "{conn:?}: a pumped source breaks by on_pumped"
-        );
+        assert!(state.pump.is_none(), "{conn:?}: a pumped source breaks by on_pumped");
         self.model.forget(conn);
         self.with(io, |inner, io| inner.on_reset(io, conn, fault));
     }
 
     fn on_deadline(&mut self, io: &mut I, conn: ConnId) {
         let deadline = self.model.expect(conn, "on_deadline").deadline.take();
-        assert!(
-            deadline.is_some(),
-            "{conn:?}: on_deadline without a deadline"
-        );
-        assert!(
-            deadline <= Some(io.now()),
-            "{conn:?}: deadline {deadline:?} fired early, at {:?}",
-            io.now()
-        );
+        assert!(deadline.is_some(), "{conn:?}: on_deadline without a deadline");
+        assert!(deadline <= Some(io.now()), "{conn:?}: deadline {deadline:?} fired early, at {:?}", io.now());
         self.with(io, |inner, io| inner.on_deadline(io, conn));
     }
 
     fn on_timer(&mut self, io: &mut I, key: u32) {
         let at = self.model.timers.remove(&key);
         assert!(at.is_some(), "timer {key} fired but is not armed");
-        assert!(
-            at <= Some(io.now()),
-            "timer {key} of {at:?} fired early, at {:?}",
-            io.now()
-        );
+        assert!(at <= Some(io.now()), "timer {key} of {at:?} fired early, at {:?}", io.now());
         self.with(io, |inner, io| inner.on_timer(io, key));
     }
 
@@ -241,11 +191,7 @@ where
 impl Model {
     fn look_at_clock(&mut self, io: &dyn Io) {
         let now = io.now();
-        assert!(
-            now >= self.now,
-            "now went back from {:?} to {now:?}",
-            self.now
-        );
+        assert!(now >= self.now, "now went back from {:?} to {now:?}", self.now);
         assert!(io.clock() >= now, "the clock is behind now");
         self.now = now;
     }
@@ -253,18 +199,8 @@ impl Model {
     fn open(&mut self, conn: ConnId, is_open: bool) {
         let last = self.generations.insert(conn.index, conn.generation);
         assert_ne!(last, Some(conn.generation), "{conn:?} was given before");
-        assert!(
-            self.slots.insert(conn.index),
-            "{conn:?}: the slot is in use"
-        );
-        let state = State {
-            is_open,
-            is_paused: false,
-            had_eof: false,
-            is_stuck: false,
-            pump: None,
-            deadline: None,
-        };
+        assert!(self.slots.insert(conn.index), "{conn:?}: the slot is in use");
+        let state = State { is_open, is_paused: false, had_eof: false, is_stuck: false, pump: None, deadline: None };
         self.conns.insert(conn, state);
     }
 
@@ -336,10 +272,9 @@ impl Io for CheckedIo<'_> {
         }
         let unsent = self.io.unsent(conn);
         match self.model.conns.get_mut(&conn) {
-            None => assert!(
-                matches!(sent, Sent::Failed { given: false, .. }),
-                "the stale {conn:?} was sent to: {sent:?}"
-            ),
+            None => {
+                assert!(matches!(sent, Sent::Failed { given: false, .. }), "the stale {conn:?} was sent to: {sent:?}")
+            }
             Some(state) => match sent {
                 Sent::All => assert_eq!(unsent, 0, "{conn:?}: all sent, but bytes are unsent"),
                 Sent::Stuck => {
@@ -377,16 +312,9 @@ impl Io for CheckedIo<'_> {
 
     fn pump(&mut self, from: ConnId, to: ConnId, limit: Option<u64>) -> bool {
         let started = self.io.pump(from, to, limit);
-        let may = self.model.conns.contains_key(&to)
-            && self
-                .model
-                .conns
-                .get(&from)
-                .is_some_and(|state| state.pump.is_none());
-        assert!(
-            !started || may,
-            "a pump was started from {from:?} to {to:?}, one of them stale or pumped already"
-        );
+        let may =
+            self.model.conns.contains_key(&to) && self.model.conns.get(&from).is_some_and(|state| state.pump.is_none());
+        assert!(!started || may, "a pump was started from {from:?} to {to:?}, one of them stale or pumped already");
         if started {
             self.change(from, |state| {
                 state.pump = Some(limit.map_or(Limit::None, Limit::Bytes));
@@ -397,12 +325,7 @@ impl Io for CheckedIo<'_> {
 
     fn pumped(&self, from: ConnId) -> u64 {
         let moved = self.io.pumped(from);
-        if self
-            .model
-            .conns
-            .get(&from)
-            .is_none_or(|state| state.pump.is_none())
-        {
+        if self.model.conns.get(&from).is_none_or(|state| state.pump.is_none()) {
             assert_eq!(moved, 0, "{from:?} has no pump");
         }
         moved
@@ -423,10 +346,7 @@ impl Io for CheckedIo<'_> {
 
     fn is_quiet(&mut self, conn: ConnId) -> bool {
         let quiet = self.io.is_quiet(conn);
-        assert!(
-            !quiet || self.model.conns.contains_key(&conn),
-            "the stale {conn:?} is quiet"
-        );
+        assert!(!quiet || self.model.conns.contains_key(&conn), "the stale {conn:?} is quiet");
         quiet
     }
 
@@ -484,9 +404,7 @@ mod tests {
         let to = world.listen(server, ListenerId(0), to);
         let client = world.add_node(Node::new(Peer::client()));
         world.with_node(client, |node: &mut Node, io| {
-            node.with(io, |peer, io| {
-                peer.connect(io, &to, Duration::from_secs(1), Script::silent())
-            });
+            node.with(io, |peer, io| peer.connect(io, &to, Duration::from_secs(1), Script::silent()));
         });
         world.run_for(Duration::from_secs(1));
         world.with_node(client, |node: &mut Node, io| {

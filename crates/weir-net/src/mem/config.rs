@@ -124,12 +124,7 @@ impl NetConfig {
 /// A number in `range`.
 pub(super) fn draw(rng: &mut Rng, range: &RangeInclusive<u64>) -> u64 {
     let span = range.end().saturating_sub(*range.start());
-    range.start()
-        + if span == 0 {
-            0
-        } else {
-            rng.below(span.saturating_add(1))
-        }
+    range.start() + if span == 0 { 0 } else { rng.below(span.saturating_add(1)) }
 }
 
 /// A duration in `range`.
@@ -179,20 +174,12 @@ mod tests {
     #[test]
     fn cuts_stay_within_what_there_is() {
         let mut rng = Rng::new(1);
-        for pieces in [
-            Pieces::Whole,
-            Pieces::UpTo(1),
-            Pieces::UpTo(1_000),
-            Pieces::Mixed,
-        ] {
+        for pieces in [Pieces::Whole, Pieces::UpTo(1), Pieces::UpTo(1_000), Pieces::Mixed] {
             assert_eq!(pieces.cut(&mut rng, 0), 0);
             for available in [1, 2, 100, 1_000_000] {
                 for _ in 0..100 {
                     let cut = pieces.cut(&mut rng, available);
-                    assert!(
-                        (1..=available).contains(&cut),
-                        "{pieces:?} {available} {cut}"
-                    );
+                    assert!((1..=available).contains(&cut), "{pieces:?} {available} {cut}");
                 }
             }
         }

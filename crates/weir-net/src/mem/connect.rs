@@ -29,10 +29,7 @@ impl MemIo {
             backlog: VecDeque::new(),
             is_queued: false,
         });
-        self.routes
-            .entry(address.clone())
-            .or_default()
-            .push((node, position));
+        self.routes.entry(address.clone()).or_default().push((node, position));
         let homes = self.homes.entry(address.clone()).or_default();
         if !homes.contains(&node) {
             homes.push(node);
@@ -49,11 +46,7 @@ impl MemIo {
             client.local = Some(SocketAddr::new(state.ip, state.take_port()));
         }
         let server = End::new(Owner::Nobody, node, Phase::Open, 0);
-        let key = self.pairs.insert(Pair {
-            ends: [client, server],
-            address: to.clone(),
-            bytes_left: None,
-        });
+        let key = self.pairs.insert(Pair { ends: [client, server], address: to.clone(), bytes_left: None });
         let full = self.node(node).connections() >= self.config.connections_max;
         let conn = self.node_mut(node).open_slot(key);
         if let Some(end) = self.pairs.end_mut(key) {
@@ -63,11 +56,7 @@ impl MemIo {
             self.schedule(self.now, Event::Answer(key, Some(Failure::Exhausted)));
             return conn;
         }
-        let parties = Parties {
-            client: node,
-            server: None,
-            address: to,
-        };
+        let parties = Parties { client: node, server: None, address: to };
         let extra = self.rules.connect_delay(&mut self.rng, self.now, parties);
         let delay = draw_time(&mut self.rng, &self.config.latency).max(LATENCY_MIN);
         self.schedule_after(delay.saturating_add(extra), Event::Attempt(key));
@@ -86,11 +75,7 @@ impl MemIo {
         }
         let (from, address) = (client.node, pair.address.clone());
         let server = self.choose_listener(from, &address);
-        let parties = Parties {
-            client: from,
-            server: server.ok().map(|(node, _)| node),
-            address: &address,
-        };
+        let parties = Parties { client: from, server: server.ok().map(|(node, _)| node), address: &address };
         let verdict = match self.rules.connect(&mut self.rng, self.now, parties) {
             Verdict::Pass => server.err().unwrap_or(Verdict::Pass),
             verdict => verdict,
@@ -114,11 +99,7 @@ impl MemIo {
     }
 
     /// One of the listeners of `address` that can be reached from `from`, as `SO_REUSEPORT` spreads them.
-    fn choose_listener(
-        &mut self,
-        from: NodeId,
-        address: &Address,
-    ) -> Result<(NodeId, usize), Verdict> {
+    fn choose_listener(&mut self, from: NodeId, address: &Address) -> Result<(NodeId, usize), Verdict> {
         let mut candidates = self.routes.get(address).cloned().unwrap_or_default();
         if let Some(inet) = address.inet() {
             let any = match inet {
@@ -128,28 +109,17 @@ impl MemIo {
             let here = self.routes.get(&Address::Inet(any)).into_iter().flatten();
             candidates.extend(here.filter(|(node, _)| self.nodes[node.0 as usize].ip == inet.ip()));
         }
-        let parted = |node| {
-            self.rules.parted(
-                self.now,
-                Parties {
-                    client: from,
-                    server: Some(node),
-                    address,
-                },
-            )
-        };
+        let parted = |node| self.rules.parted(self.now, Parties { client: from, server: Some(node), address });
         if candidates.is_empty() {
             let homes = self.homes.get(address).map_or(&[][..], Vec::as_slice);
-            return Err(
-                if !homes.is_empty() && homes.iter().all(|home| parted(*home)) {
-                    Verdict::Swallow
-                } else if homes.is_empty() && address.inet().is_none() {
-                    // A Unix socket's file appears with its first listener and stays.
-                    Verdict::Fail(IoFault::Unreachable)
-                } else {
-                    Verdict::Fail(IoFault::Refused)
-                },
-            );
+            return Err(if !homes.is_empty() && homes.iter().all(|home| parted(*home)) {
+                Verdict::Swallow
+            } else if homes.is_empty() && address.inet().is_none() {
+                // A Unix socket's file appears with its first listener and stays.
+                Verdict::Fail(IoFault::Unreachable)
+            } else {
+                Verdict::Fail(IoFault::Refused)
+            });
         }
         candidates.retain(|(node, _)| !parted(*node));
         let chosen = self.rng.below(candidates.len() as u64) as usize;
@@ -162,11 +132,7 @@ impl MemIo {
         let Some(pair) = self.pairs.get_mut(key) else {
             return;
         };
-        let parties = Parties {
-            client: pair.ends[0].node,
-            server: Some(node),
-            address: &pair.address,
-        };
+        let parties = Parties { client: pair.ends[0].node, server: Some(node), address: &pair.address };
         let doom: Doom = self.rules.doom(&mut self.rng, self.now, parties);
         let local = pair.address.inet();
         // Nothing overtakes the answer.
@@ -174,18 +140,12 @@ impl MemIo {
         pair.ends[1] = End::new(Owner::Backlog(id), node, Phase::Open, capacity);
         pair.ends[1].local = local;
         pair.bytes_left = doom.after_bytes.filter(|bytes| *bytes > 0);
-        let break_at = if doom.after_bytes == Some(0) {
-            Some(answer_at)
-        } else {
-            doom.at
-        };
+        let break_at = if doom.after_bytes == Some(0) { Some(answer_at) } else { doom.at };
         self.schedule(answer_at, Event::Answer(key, None));
         if let Some(at) = break_at {
             self.schedule(at, Event::Break(key));
         }
-        self.node_mut(node).listeners[position]
-            .backlog
-            .push_back(key.peer());
+        self.node_mut(node).listeners[position].backlog.push_back(key.peer());
         self.offer(node, position);
     }
 

@@ -77,13 +77,7 @@ pub struct Guard {
 impl Rule {
     /// `fault` for `scope`, always and every time.
     pub fn new(scope: Scope, fault: Fault) -> Self {
-        Self {
-            scope,
-            fault,
-            from: Instant::ZERO,
-            until: Instant::FAR,
-            permille: 1_000,
-        }
+        Self { scope, fault, from: Instant::ZERO, until: Instant::FAR, permille: 1_000 }
     }
 
     /// Only from `from` until just before `until`.
@@ -156,9 +150,7 @@ impl Rules {
         self.list.retain(|(_, active)| active.get());
         let active = Rc::new(Cell::new(true));
         self.list.push((rule, Rc::clone(&active)));
-        Guard {
-            active: Some(active),
-        }
+        Guard { active: Some(active) }
     }
 
     pub(super) fn clear(&mut self) {
@@ -181,12 +173,7 @@ impl Rules {
     }
 
     /// How much longer an attempt to connect takes.
-    pub(super) fn connect_delay(
-        &self,
-        rng: &mut Rng,
-        now: Instant,
-        parties: Parties<'_>,
-    ) -> Duration {
+    pub(super) fn connect_delay(&self, rng: &mut Rng, now: Instant, parties: Parties<'_>) -> Duration {
         let mut total = Duration::ZERO;
         for rule in self.matching(now, parties) {
             if let Fault::DelayConnect(range) = &rule.fault
@@ -199,12 +186,7 @@ impl Rules {
     }
 
     /// How much longer a segment takes, and the rate it moves at.
-    pub(super) fn segment(
-        &self,
-        rng: &mut Rng,
-        now: Instant,
-        parties: Parties<'_>,
-    ) -> (Duration, Option<u64>) {
+    pub(super) fn segment(&self, rng: &mut Rng, now: Instant, parties: Parties<'_>) -> (Duration, Option<u64>) {
         let (mut delay, mut rate) = (Duration::ZERO, None);
         for rule in self.matching(now, parties) {
             match &rule.fault {
@@ -212,9 +194,7 @@ impl Rules {
                     delay = delay.saturating_add(draw_time(rng, range));
                 }
                 Fault::Slow { bytes_per_second } if rule.hits(rng) => {
-                    rate = Some(
-                        rate.map_or(*bytes_per_second, |other: u64| other.min(*bytes_per_second)),
-                    );
+                    rate = Some(rate.map_or(*bytes_per_second, |other: u64| other.min(*bytes_per_second)));
                 }
                 _ => {}
             }
@@ -241,19 +221,14 @@ impl Rules {
 
     /// Whether nothing passes between the parties.
     pub(super) fn parted(&self, now: Instant, parties: Parties<'_>) -> bool {
-        self.matching(now, parties)
-            .any(|rule| rule.fault == Fault::Partition)
+        self.matching(now, parties).any(|rule| rule.fault == Fault::Partition)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    fn matching<'a>(
-        &'a self,
-        now: Instant,
-        parties: Parties<'a>,
-    ) -> impl Iterator<Item = &'a Rule> {
+    fn matching<'a>(&'a self, now: Instant, parties: Parties<'a>) -> impl Iterator<Item = &'a Rule> {
         self.list
             .iter()
             .filter(move |(rule, active)| {
@@ -271,11 +246,7 @@ impl Rule {
 
 impl Scope {
     fn covers(&self, parties: Parties<'_>) -> bool {
-        let Parties {
-            client,
-            server,
-            address,
-        } = parties;
+        let Parties { client, server, address } = parties;
         match self {
             Self::Everywhere => true,
             Self::To(to) => to == address,
@@ -297,29 +268,14 @@ mod tests {
         let address = Address::from(std::net::SocketAddr::from(([10, 0, 0, 1], 80)));
         let elsewhere = Address::from(std::net::SocketAddr::from(([10, 0, 0, 2], 80)));
         let (mut rules, mut rng) = (Rules::default(), Rng::new(0));
-        let (early, within, late) = (
-            Instant::from_millis(1),
-            Instant::from_millis(5),
-            Instant::from_millis(10),
-        );
-        let to = |address| Parties {
-            client: NodeId(0),
-            server: None,
-            address,
-        };
-        let rule = Rule::new(
-            Scope::To(address.clone()),
-            Fault::FailConnect(IoFault::Refused),
-        )
-        .during(within, late);
+        let (early, within, late) = (Instant::from_millis(1), Instant::from_millis(5), Instant::from_millis(10));
+        let to = |address| Parties { client: NodeId(0), server: None, address };
+        let rule = Rule::new(Scope::To(address.clone()), Fault::FailConnect(IoFault::Refused)).during(within, late);
         let guard = rules.add(rule);
         let refuse = Verdict::Fail(IoFault::Refused);
         assert_eq!(rules.connect(&mut rng, early, to(&address)), Verdict::Pass);
         assert_eq!(rules.connect(&mut rng, within, to(&address)), refuse);
-        assert_eq!(
-            rules.connect(&mut rng, within, to(&elsewhere)),
-            Verdict::Pass
-        );
+        assert_eq!(rules.connect(&mut rng, within, to(&elsewhere)), Verdict::Pass);
         assert_eq!(rules.connect(&mut rng, late, to(&address)), Verdict::Pass);
         guard.clear();
         assert_eq!(rules.connect(&mut rng, within, to(&address)), Verdict::Pass);
@@ -330,19 +286,9 @@ mod tests {
         let address = Address::from(std::net::SocketAddr::from(([10, 0, 0, 1], 80)));
         let mut rules = Rules::default();
         let [a, b, c] = [NodeId(0), NodeId(1), NodeId(2)];
-        rules
-            .add(Rule::new(Scope::Across(vec![a], vec![b]), Fault::Partition))
-            .keep();
-        let parted = |client, server| {
-            rules.parted(
-                Instant::ZERO,
-                Parties {
-                    client,
-                    server: Some(server),
-                    address: &address,
-                },
-            )
-        };
+        rules.add(Rule::new(Scope::Across(vec![a], vec![b]), Fault::Partition)).keep();
+        let parted =
+            |client, server| rules.parted(Instant::ZERO, Parties { client, server: Some(server), address: &address });
         assert!(parted(a, b));
         assert!(parted(b, a));
         assert!(!parted(a, c));
@@ -353,17 +299,9 @@ mod tests {
     fn chance_is_kept_roughly() {
         let address = Address::from(std::net::SocketAddr::from(([10, 0, 0, 1], 80)));
         let (mut rules, mut rng) = (Rules::default(), Rng::new(3));
-        rules
-            .add(Rule::new(Scope::Everywhere, Fault::BlackholeConnect).chance(250))
-            .keep();
-        let parties = Parties {
-            client: NodeId(0),
-            server: None,
-            address: &address,
-        };
-        let hits = (0..4_000)
-            .filter(|_| rules.connect(&mut rng, Instant::ZERO, parties) == Verdict::Swallow)
-            .count();
+        rules.add(Rule::new(Scope::Everywhere, Fault::BlackholeConnect).chance(250)).keep();
+        let parties = Parties { client: NodeId(0), server: None, address: &address };
+        let hits = (0..4_000).filter(|_| rules.connect(&mut rng, Instant::ZERO, parties) == Verdict::Swallow).count();
         assert!((900..1_100).contains(&hits), "{hits}");
     }
 }

@@ -36,17 +36,11 @@ impl Io for MemIo {
     }
 
     fn send(&mut self, conn: ConnId, pieces: &mut [Piece<'_>]) -> Sent {
-        let total = pieces
-            .iter()
-            .map(|piece| bytes_of(piece).len())
-            .sum::<usize>();
+        let total = pieces.iter().map(|piece| bytes_of(piece).len()).sum::<usize>();
         self.note(self.current, Step::Send, Some(conn), total as u64);
         let sent = match self.find(conn) {
             Some(key) => self.send_to(key, pieces, total),
-            None => Sent::Failed {
-                fault: IoFault::Other,
-                given: false,
-            },
+            None => Sent::Failed { fault: IoFault::Other, given: false },
         };
         for piece in pieces {
             *piece = Piece::Lent(&[]);
@@ -55,9 +49,7 @@ impl Io for MemIo {
     }
 
     fn unsent(&self, conn: ConnId) -> usize {
-        self.find(conn)
-            .and_then(|key| self.pairs.end(key))
-            .map_or(0, |end| end.stuck.len())
+        self.find(conn).and_then(|key| self.pairs.end(key)).map_or(0, |end| end.stuck.len())
     }
 
     fn pause(&mut self, conn: ConnId) {
@@ -94,8 +86,7 @@ impl Io for MemIo {
         let Some(end) = self.pairs.end(key) else {
             return;
         };
-        let can_linger =
-            end.phase == Phase::Open && end.broken.is_none() && end.write_dead.is_none();
+        let can_linger = end.phase == Phase::Open && end.broken.is_none() && end.write_dead.is_none();
         let value = match how {
             Close::Now => 0,
             Close::Linger(_) => 1,
@@ -115,39 +106,24 @@ impl Io for MemIo {
             return false;
         };
         // One pump per direction: two sources would mix their bytes in the sink.
-        let is_fed = self
-            .pairs
-            .end(sink)
-            .is_none_or(|end| !end.pumped_by.is_empty());
+        let is_fed = self.pairs.end(sink).is_none_or(|end| !end.pumped_by.is_empty());
         let Some(end) = self.pairs.end_mut(source) else {
             return false;
         };
         if is_fed || end.pump.is_some() {
             return false;
         }
-        end.pump = Some(Pump {
-            to: sink,
-            limit,
-            moved: 0,
-        });
+        end.pump = Some(Pump { to: sink, limit, moved: 0 });
         if let Some(end) = self.pairs.end_mut(sink) {
             end.pumped_by.push(source);
         }
-        self.note(
-            self.current,
-            Step::Pump,
-            Some(from),
-            limit.unwrap_or(u64::MAX),
-        );
+        self.note(self.current, Step::Pump, Some(from), limit.unwrap_or(u64::MAX));
         self.ready(source);
         true
     }
 
     fn pumped(&self, from: ConnId) -> u64 {
-        let pump = self
-            .find(from)
-            .and_then(|key| self.pairs.end(key))
-            .and_then(|end| end.pump);
+        let pump = self.find(from).and_then(|key| self.pairs.end(key)).and_then(|end| end.pump);
         pump.map_or(0, |pump| pump.moved)
     }
 
@@ -187,15 +163,13 @@ impl Io for MemIo {
     }
 
     fn is_quiet(&mut self, conn: ConnId) -> bool {
-        self.find(conn)
-            .and_then(|key| self.pairs.end(key))
-            .is_some_and(|end| {
-                end.phase == Phase::Open
-                    && end.received.is_empty()
-                    && !end.fin_received
-                    && end.broken.is_none()
-                    && end.write_dead.is_none()
-            })
+        self.find(conn).and_then(|key| self.pairs.end(key)).is_some_and(|end| {
+            end.phase == Phase::Open
+                && end.received.is_empty()
+                && !end.fin_received
+                && end.broken.is_none()
+                && end.write_dead.is_none()
+        })
     }
 
     fn detach(&mut self, conn: ConnId) -> Option<Detached> {
@@ -213,9 +187,7 @@ impl Io for MemIo {
         self.note(self.current, Step::Detach, Some(conn), 0);
         self.unhook(key);
         self.pairs.end_mut(key)?.owner = Owner::Parcel;
-        Some(Detached {
-            inner: Box::new(Parcel::new(key, &self.orphans)),
-        })
+        Some(Detached { inner: Box::new(Parcel::new(key, &self.orphans)) })
     }
 
     fn attach(&mut self, conn: Detached) -> Option<ConnId> {
@@ -278,33 +250,20 @@ impl MemIo {
 
     fn send_to(&mut self, key: EndKey, pieces: &[Piece<'_>], total: usize) -> Sent {
         let Some(end) = self.pairs.end(key) else {
-            return Sent::Failed {
-                fault: IoFault::Other,
-                given: false,
-            };
+            return Sent::Failed { fault: IoFault::Other, given: false };
         };
         if end.fin_wanted {
-            return Sent::Failed {
-                fault: IoFault::Reset,
-                given: false,
-            };
+            return Sent::Failed { fault: IoFault::Reset, given: false };
         }
         let is_open = end.phase == Phase::Open;
         let has_stuck = !end.stuck.is_empty();
         if let Some(fault) = self.write_fault(key) {
-            return Sent::Failed {
-                fault,
-                given: false,
-            };
+            return Sent::Failed { fault, given: false };
         }
         if total == 0 {
             return if has_stuck { Sent::Stuck } else { Sent::All };
         }
-        let mut taken = if is_open && !has_stuck {
-            self.admit(key, total)
-        } else {
-            0
-        };
+        let mut taken = if is_open && !has_stuck { self.admit(key, total) } else { 0 };
         let is_all = taken == total;
         for piece in pieces {
             let bytes = bytes_of(piece);

@@ -102,8 +102,7 @@ impl MemIo {
 
     pub(super) fn schedule(&mut self, at: Instant, event: Event) {
         self.scheduled += 1;
-        self.queue
-            .push(Reverse((at.max(self.now), self.scheduled, event)));
+        self.queue.push(Reverse((at.max(self.now), self.scheduled, event)));
     }
 
     pub(super) fn schedule_after(&mut self, delay: Duration, event: Event) {
@@ -156,13 +155,7 @@ impl MemIo {
     }
 
     pub(super) fn note(&mut self, node: NodeId, step: Step, conn: Option<ConnId>, value: u64) {
-        self.trace.add(Entry {
-            at: self.now,
-            node,
-            step,
-            conn,
-            value,
-        });
+        self.trace.add(Entry { at: self.now, node, step, conn, value });
     }
 
     pub(super) fn node(&self, node: NodeId) -> &Node {

@@ -113,19 +113,13 @@ impl Node {
         });
         let slot = &mut self.slots[index as usize];
         slot.1 = Some(key);
-        ConnId {
-            index,
-            generation: slot.0,
-        }
+        ConnId { index, generation: slot.0 }
     }
 
     /// Makes the token stale.
     pub(super) fn close_slot(&mut self, conn: ConnId) {
         let slot = &mut self.slots[conn.index as usize];
-        debug_assert!(
-            slot.0 == conn.generation && slot.1.is_some(),
-            "a token is closed once"
-        );
+        debug_assert!(slot.0 == conn.generation && slot.1.is_some(), "a token is closed once");
         *slot = (slot.0.wrapping_add(1), None);
         self.free.push(conn.index);
     }
@@ -146,11 +140,7 @@ impl Node {
     /// The next local port. Ports of this world never run out: they only name a connection.
     pub(super) fn take_port(&mut self) -> u16 {
         let port = self.next_port;
-        self.next_port = if port == PORT_LAST {
-            PORT_FIRST
-        } else {
-            port + 1
-        };
+        self.next_port = if port == PORT_LAST { PORT_FIRST } else { port + 1 };
         port
     }
 }

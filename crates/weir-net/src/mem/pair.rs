@@ -146,10 +146,7 @@ pub(super) struct Pairs {
 impl EndKey {
     /// The other end.
     pub(super) fn peer(self) -> Self {
-        Self {
-            side: 1 - self.side,
-            ..self
-        }
+        Self { side: 1 - self.side, ..self }
     }
 
     /// Whether this end started the connection.
@@ -211,11 +208,7 @@ impl Pairs {
         });
         let slot = &mut self.slots[index as usize];
         slot.1 = Some(Box::new(pair));
-        EndKey {
-            pair: index,
-            generation: slot.0,
-            side: 0,
-        }
+        EndKey { pair: index, generation: slot.0, side: 0 }
     }
 
     pub(super) fn get(&self, key: EndKey) -> Option<&Pair> {
@@ -237,16 +230,12 @@ impl Pairs {
     }
 
     pub(super) fn end_mut(&mut self, key: EndKey) -> Option<&mut End> {
-        self.get_mut(key)
-            .map(|pair| &mut pair.ends[usize::from(key.side)])
+        self.get_mut(key).map(|pair| &mut pair.ends[usize::from(key.side)])
     }
 
     /// Forgets the pair if both of its ends are gone.
     pub(super) fn tidy(&mut self, key: EndKey) {
-        if self
-            .get(key)
-            .is_some_and(|pair| pair.ends.iter().all(End::is_gone))
-        {
+        if self.get(key).is_some_and(|pair| pair.ends.iter().all(End::is_gone)) {
             let slot = &mut self.slots[key.pair as usize];
             *slot = (slot.0.wrapping_add(1), None);
             self.free.push(key.pair);
@@ -268,10 +257,7 @@ pub(super) struct Orphans {
 
 impl Orphans {
     fn add(&self, key: EndKey) {
-        self.list
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(key);
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(key);
         self.any.store(true, Ordering::Release);
     }
 
@@ -291,19 +277,12 @@ pub(super) struct Parcel {
 
 impl Parcel {
     pub(super) fn new(key: EndKey, orphans: &Arc<Orphans>) -> Self {
-        Self {
-            key: Some(key),
-            orphans: Arc::clone(orphans),
-        }
+        Self { key: Some(key), orphans: Arc::clone(orphans) }
     }
 
     /// Opens the parcel, if it is of the same world.
     pub(super) fn open(mut self, orphans: &Arc<Orphans>) -> Option<EndKey> {
-        if Arc::ptr_eq(&self.orphans, orphans) {
-            self.key.take()
-        } else {
-            None
-        }
+        if Arc::ptr_eq(&self.orphans, orphans) { self.key.take() } else { None }
     }
 }
 

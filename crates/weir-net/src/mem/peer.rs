@@ -92,11 +92,7 @@ impl Script {
 
     /// Answers each time `request_end` has come (and forgets what came before it), `delay` later.
     pub fn respond(request_end: &[u8], delay: Duration, response: &[u8]) -> Self {
-        Self::silent()
-            .until_contains(request_end)
-            .wait(delay)
-            .send(response)
-            .again()
+        Self::silent().until_contains(request_end).wait(delay).send(response).again()
     }
 
     /// Sends `bytes`.
@@ -207,13 +203,7 @@ impl<M> Peer<M> {
     }
 
     /// Connects and then runs `script`. Gives the position of its record.
-    pub fn connect<I: Io>(
-        &mut self,
-        io: &mut I,
-        to: &Address,
-        timeout: Duration,
-        script: Script,
-    ) -> usize {
+    pub fn connect<I: Io>(&mut self, io: &mut I, to: &Address, timeout: Duration, script: Script) -> usize {
         let conn = io.connect(to, &ConnectOptions { timeout });
         self.begin(io, conn, None, to.inet(), script)
     }
@@ -270,16 +260,7 @@ impl<M> Peer<M> {
             closed_at: None,
             rounds: 0,
         });
-        self.running.insert(
-            conn,
-            Running {
-                record,
-                script,
-                next: 0,
-                used: 0,
-                is_waiting: false,
-            },
-        );
+        self.running.insert(conn, Running { record, script, next: 0, used: 0, is_waiting: false });
         record
     }
 
@@ -344,19 +325,8 @@ impl<M> Peer<M> {
 impl<I: Io, M: Send + 'static> Protocol<I> for Peer<M> {
     type Message = M;
 
-    fn on_accepted(
-        &mut self,
-        io: &mut I,
-        conn: ConnId,
-        listener: ListenerId,
-        peer: Option<SocketAddr>,
-    ) {
-        let script = self
-            .accept
-            .get(self.accepted)
-            .or(self.accept.last())
-            .cloned()
-            .unwrap_or_default();
+    fn on_accepted(&mut self, io: &mut I, conn: ConnId, listener: ListenerId, peer: Option<SocketAddr>) {
+        let script = self.accept.get(self.accepted).or(self.accept.last()).cloned().unwrap_or_default();
         self.accepted += 1;
         self.begin(io, conn, Some(listener), peer, script);
         self.advance(io, conn);
@@ -421,7 +391,5 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     if wanted.is_empty() {
         return Some(0);
     }
-    bytes
-        .windows(wanted.len())
-        .position(|window| window == wanted)
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }

@@ -15,23 +15,12 @@ impl MemIo {
             return;
         };
         let [client, server] = [pair.ends[0].node, pair.ends[1].node];
-        let (mut delay, mut rate) = match self.links.get(&(client.min(server), client.max(server)))
-        {
-            Some(link) => (
-                draw_time(&mut self.rng, &link.latency),
-                link.bytes_per_second,
-            ),
-            None => (
-                draw_time(&mut self.rng, &self.config.latency),
-                self.config.bytes_per_second,
-            ),
+        let (mut delay, mut rate) = match self.links.get(&(client.min(server), client.max(server))) {
+            Some(link) => (draw_time(&mut self.rng, &link.latency), link.bytes_per_second),
+            None => (draw_time(&mut self.rng, &self.config.latency), self.config.bytes_per_second),
         };
         if !self.rules.is_empty() {
-            let parties = Parties {
-                client,
-                server: Some(server),
-                address: &pair.address,
-            };
+            let parties = Parties { client, server: Some(server), address: &pair.address };
             let (extra, limit) = self.rules.segment(&mut self.rng, self.now, parties);
             delay = delay.saturating_add(extra);
             rate = [rate, limit].into_iter().flatten().min();
@@ -45,8 +34,7 @@ impl MemIo {
         };
         let mut at = (self.now + delay.max(LATENCY_MIN)).max(end.last_arrival);
         if let Some(rate) = rate {
-            at =
-                at + Duration::from_nanos((len as u64).saturating_mul(1_000_000_000) / rate.max(1));
+            at = at + Duration::from_nanos((len as u64).saturating_mul(1_000_000_000) / rate.max(1));
         }
         end.last_arrival = at;
         end.used += len;
@@ -98,13 +86,11 @@ impl MemIo {
 
     /// What is in flight meets a partition: it is sent again later, but for resets.
     fn hold(&mut self, to: EndKey) {
-        let (now, retry_after, give_up_after) =
-            (self.now, self.config.retry_after, self.config.give_up_after);
+        let (now, retry_after, give_up_after) = (self.now, self.config.retry_after, self.config.give_up_after);
         let Some(end) = self.pairs.end_mut(to) else {
             return;
         };
-        end.in_flight
-            .retain(|(_, segment)| !matches!(segment, Segment::Rst));
+        end.in_flight.retain(|(_, segment)| !matches!(segment, Segment::Rst));
         if end.in_flight.is_empty() {
             return;
         }
@@ -243,11 +229,7 @@ impl MemIo {
         if server.owner == Owner::Nobody {
             return false;
         }
-        let parties = Parties {
-            client: client.node,
-            server: Some(server.node),
-            address: &pair.address,
-        };
+        let parties = Parties { client: client.node, server: Some(server.node), address: &pair.address };
         self.rules.parted(self.now, parties)
     }
 }

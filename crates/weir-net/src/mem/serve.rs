@@ -45,10 +45,7 @@ impl MemIo {
 
     fn take_timer(&mut self, node: NodeId, timer: u32, arming: u64) -> Option<Call> {
         let timers = &mut self.node_mut(node).timers;
-        if timers
-            .get(&timer)
-            .is_some_and(|(_, current)| *current == arming)
-        {
+        if timers.get(&timer).is_some_and(|(_, current)| *current == arming) {
             timers.remove(&timer);
             return Some(Call::Timer(timer));
         }
@@ -160,10 +157,7 @@ impl MemIo {
     fn read(&mut self, key: EndKey, conn: ConnId) -> Option<Call> {
         let end = self.pairs.end_mut(key)?;
         if !end.received.is_empty() {
-            let len = self
-                .config
-                .pieces
-                .cut(&mut self.rng, end.received.len().min(READ_MAX));
+            let len = self.config.pieces.cut(&mut self.rng, end.received.len().min(READ_MAX));
             let mut scratch = std::mem::take(&mut self.scratch);
             self.take_received(key, len, &mut scratch);
             self.scratch = scratch;
@@ -210,11 +204,7 @@ impl MemIo {
         }
         let source = self.pairs.end_mut(from)?;
         let left = pump.limit.map_or(u64::MAX, |limit| limit - pump.moved);
-        let wanted = source
-            .received
-            .len()
-            .min(READ_MAX)
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let wanted = source.received.len().min(READ_MAX).min(usize::try_from(left).unwrap_or(usize::MAX));
         if wanted == 0 {
             if source.fin_received {
                 source.eof_told = true;

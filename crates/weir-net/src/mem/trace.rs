@@ -90,12 +90,7 @@ pub struct Trace {
 
 impl Trace {
     pub(super) fn new() -> Self {
-        Self {
-            hash: 0,
-            count: 0,
-            tail: VecDeque::with_capacity(TAIL_MAX),
-            full: false,
-        }
+        Self { hash: 0, count: 0, tail: VecDeque::with_capacity(TAIL_MAX), full: false }
     }
 
     pub(super) fn keep_all(&mut self) {
@@ -103,9 +98,7 @@ impl Trace {
     }
 
     pub(super) fn add(&mut self, entry: Entry) {
-        let conn = entry.conn.map_or(u64::MAX, |conn| {
-            u64::from(conn.index) << 32 | u64::from(conn.generation)
-        });
+        let conn = entry.conn.map_or(u64::MAX, |conn| u64::from(conn.index) << 32 | u64::from(conn.generation));
         let what = u64::from(entry.step as u8) << 32 | u64::from(entry.node.0);
         for word in [entry.at.as_nanos(), what, conn, entry.value] {
             self.hash = splitmix64(self.hash ^ word);
@@ -135,13 +128,7 @@ impl Trace {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:>14.6} ms  node {}  {:?}",
-            self.at.as_nanos() as f64 / 1e6,
-            self.node.0,
-            self.step
-        )?;
+        write!(f, "{:>14.6} ms  node {}  {:?}", self.at.as_nanos() as f64 / 1e6, self.node.0, self.step)?;
         if let Some(conn) = self.conn {
             write!(f, " {}.{}", conn.index, conn.generation)?;
         }
@@ -155,8 +142,6 @@ impl fmt::Display for Trace {
         if kept < self.count {
             writeln!(f, "… {} earlier events", self.count - kept)?;
         }
-        self.tail
-            .iter()
-            .try_for_each(|entry| writeln!(f, "{entry}"))
+        self.tail.iter().try_for_each(|entry| writeln!(f, "{entry}"))
     }
 }

@@ -67,11 +67,7 @@ struct Bell {
 
 impl Wake for Bell {
     fn wake(&self) {
-        self.bells
-            .rung
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((self.node, self.epoch));
+        self.bells.rung.lock().unwrap_or_else(PoisonError::into_inner).push((self.node, self.epoch));
         self.bells.any.store(true, Ordering::Release);
     }
 }
@@ -81,35 +77,21 @@ impl Wake for Bell {
 impl<M: Send + 'static> World<M> {
     /// An empty world.
     pub fn new(seed: u64, config: NetConfig) -> Self {
-        Self {
-            seed,
-            io: MemIo::new(seed, config),
-            hosts: Vec::new(),
-            bells: Arc::default(),
-            messages: Vec::new(),
-        }
+        Self { seed, io: MemIo::new(seed, config), hosts: Vec::new(), bells: Arc::default(), messages: Vec::new() }
     }
 
     /// Adds a node and starts its protocol. Its address is `10.0.0.1` for the first one, and so on.
     pub fn add_node<P: Protocol<MemIo, Message = M> + 'static>(&mut self, protocol: P) -> NodeId {
         let id = NodeId(self.hosts.len() as u32);
         self.io.nodes.push(Node::new(id));
-        self.hosts.push(Host {
-            protocol: None,
-            mailbox: None,
-        });
+        self.hosts.push(Host { protocol: None, mailbox: None });
         self.start(id, Box::new(protocol));
         id
     }
 
     /// Has `node` listen; with port 0, on a free one. Gives the address. Several nodes may listen on one
     /// address: connections are spread over them. An unspecified IP address means the node's own.
-    pub fn listen(
-        &mut self,
-        node: NodeId,
-        listener: ListenerId,
-        address: impl Into<Address>,
-    ) -> Address {
+    pub fn listen(&mut self, node: NodeId, listener: ListenerId, address: impl Into<Address>) -> Address {
         self.io.listen(node, listener, address.into())
     }
 
@@ -135,10 +117,7 @@ impl<M: Send + 'static> World<M> {
     pub fn sender(&self, node: NodeId) -> Sender<M> {
         let mailbox = self.hosts[node.0 as usize].mailbox.as_ref();
         assert!(mailbox.is_some(), "{node:?} is dead");
-        #[expect(
-            clippy::unwrap_used,
-            reason = "asserted just above, with a message of its own"
-        )]
+        #[expect(clippy::unwrap_used, reason = "asserted just above, with a message of its own")]
         mailbox.unwrap().sender()
     }
 }
@@ -186,11 +165,7 @@ impl<M: Send + 'static> World<M> {
     }
 
     /// Runs until `condition` holds (looked at after each event), at most for `limit`. Whether it holds.
-    pub fn run_until_true(
-        &mut self,
-        limit: Duration,
-        mut condition: impl FnMut(&Self) -> bool,
-    ) -> bool {
+    pub fn run_until_true(&mut self, limit: Duration, mut condition: impl FnMut(&Self) -> bool) -> bool {
         let until = self.now() + limit;
         loop {
             self.settle();
@@ -214,23 +189,13 @@ impl<M: Send + 'static> World<M> {
     ///
     /// # Panics
     /// If the node is dead or its protocol is not a `P`.
-    pub fn with_node<P: 'static, R>(
-        &mut self,
-        node: NodeId,
-        call: impl FnOnce(&mut P, &mut MemIo) -> R,
-    ) -> R {
+    pub fn with_node<P: 'static, R>(&mut self, node: NodeId, call: impl FnOnce(&mut P, &mut MemIo) -> R) -> R {
         self.enter(node);
         let protocol = self.hosts[node.0 as usize].protocol.as_mut();
         // Through the box: the box itself is a different `Any`.
         let protocol = protocol.and_then(|protocol| (**protocol).as_any().downcast_mut::<P>());
-        assert!(
-            protocol.is_some(),
-            "{node:?} is dead or runs another protocol"
-        );
-        #[expect(
-            clippy::unwrap_used,
-            reason = "asserted just above, with a message of its own"
-        )]
+        assert!(protocol.is_some(), "{node:?} is dead or runs another protocol");
+        #[expect(clippy::unwrap_used, reason = "asserted just above, with a message of its own")]
         let result = call(protocol.unwrap(), &mut self.io);
         self.leave(node);
         self.settle();
@@ -289,12 +254,7 @@ impl<M: Send + 'static> World<M> {
                 protocol.on_accepted(io, conn, listener, peer);
             }
             Call::Connected(conn, result) => {
-                io.note(
-                    node,
-                    Step::Connected,
-                    Some(conn),
-                    u64::from(result.is_err()),
-                );
+                io.note(node, Step::Connected, Some(conn), u64::from(result.is_err()));
                 protocol.on_connected(io, conn, result);
             }
             Call::Data(conn) => {
@@ -346,13 +306,7 @@ impl<M: Send + 'static> World<M> {
         if !self.bells.any.swap(false, Ordering::AcqRel) {
             return;
         }
-        let rung = std::mem::take(
-            &mut *self
-                .bells
-                .rung
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let rung = std::mem::take(&mut *self.bells.rung.lock().unwrap_or_else(PoisonError::into_inner));
         for (node, epoch) in rung {
             let delay = draw_up_to(&mut self.io.rng, self.io.config.mail_delay_max);
             self.io.schedule_after(delay, Event::Mail(node, epoch));
@@ -361,19 +315,12 @@ impl<M: Send + 'static> World<M> {
 
     fn start(&mut self, node: NodeId, mut protocol: Box<dyn Hosted<M>>) {
         let epoch = self.io.node(node).epoch;
-        let bell = Bell {
-            node,
-            epoch,
-            bells: Arc::clone(&self.bells),
-        };
+        let bell = Bell { node, epoch, bells: Arc::clone(&self.bells) };
         let mailbox = Mailbox::new(self.io.config.mailbox_max, Box::new(bell));
         self.enter(node);
         self.io.note(node, Step::Start, None, 0);
         protocol.on_start(&mut self.io);
-        self.hosts[node.0 as usize] = Host {
-            protocol: Some(protocol),
-            mailbox: Some(mailbox),
-        };
+        self.hosts[node.0 as usize] = Host { protocol: Some(protocol), mailbox: Some(mailbox) };
         self.leave(node);
         self.settle();
     }
@@ -389,10 +336,7 @@ impl<M: Send + 'static> World<M> {
 
     /// Lets nothing pass between the two sets of nodes for as long as the guard lives.
     pub fn partition(&mut self, left: &[NodeId], right: &[NodeId]) -> Guard {
-        self.inject(Rule::new(
-            Scope::Across(left.to_vec(), right.to_vec()),
-            Fault::Partition,
-        ))
+        self.inject(Rule::new(Scope::Across(left.to_vec(), right.to_vec()), Fault::Partition))
     }
 
     /// Lifts all rules.
@@ -437,11 +381,7 @@ impl<M: Send + 'static> World<M> {
     ///
     /// # Panics
     /// If the node is not dead.
-    pub fn restart<P: Protocol<MemIo, Message = M> + 'static>(
-        &mut self,
-        node: NodeId,
-        protocol: P,
-    ) {
+    pub fn restart<P: Protocol<MemIo, Message = M> + 'static>(&mut self, node: NodeId, protocol: P) {
         let state = self.io.node_mut(node);
         assert!(state.state == NodeState::Dead, "{node:?} still runs");
         state.state = NodeState::Running;
@@ -486,15 +426,9 @@ impl<M: Send + 'static> World<M> {
 impl<M> Drop for World<M> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            #[expect(
-                clippy::print_stderr,
-                reason = "the only way to say how to repeat a failed test"
-            )]
+            #[expect(clippy::print_stderr, reason = "the only way to say how to repeat a failed test")]
             {
-                eprintln!(
-                    "{}world seed {}, time {:?}",
-                    self.io.trace, self.seed, self.io.now
-                );
+                eprintln!("{}world seed {}, time {:?}", self.io.trace, self.seed, self.io.now);
             }
         }
     }

@@ -1,9 +1,5 @@
 //! A worker on a thread of its own whose protocol does what the test says and reports what happens.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -68,13 +64,7 @@ impl Puppet {
 impl Protocol<EpollIo> for Puppet {
     type Message = Order;
 
-    fn on_accepted(
-        &mut self,
-        io: &mut EpollIo,
-        conn: ConnId,
-        listener: ListenerId,
-        peer: Option<SocketAddr>,
-    ) {
+    fn on_accepted(&mut self, io: &mut EpollIo, conn: ConnId, listener: ListenerId, peer: Option<SocketAddr>) {
         self.tell(io, Event::Accepted(conn, listener, peer));
     }
     fn on_connected(&mut self, io: &mut EpollIo, conn: ConnId, result: Result<(), IoFault>) {
@@ -126,47 +116,22 @@ impl Running {
     }
 
     /// Takes `connections_max` connections at most.
-    pub fn bounded(
-        connections_max: usize,
-        hook: impl FnMut(&mut EpollIo, &Event) + Send + 'static,
-    ) -> Self {
+    pub fn bounded(connections_max: usize, hook: impl FnMut(&mut EpollIo, &Event) + Send + 'static) -> Self {
         let (ready, orders) = channel();
         let (events, received) = channel();
         let thread = std::thread::spawn(move || {
-            let mut worker = Worker::new(&WorkerConfig {
-                mailbox_len_max: 100_000,
-                connections_max,
-            })
-            .unwrap();
+            let mut worker = Worker::new(&WorkerConfig { mailbox_len_max: 100_000, connections_max }).unwrap();
             ready.send(worker.sender()).unwrap();
-            worker
-                .run(&mut Puppet {
-                    events,
-                    hook: Box::new(hook),
-                })
-                .unwrap();
+            worker.run(&mut Puppet { events, hook: Box::new(hook) }).unwrap();
         });
-        Self {
-            orders: orders.recv().unwrap(),
-            events: received,
-            thread: Some(thread),
-        }
+        Self { orders: orders.recv().unwrap(), events: received, thread: Some(thread) }
     }
 
     /// Runs `order` on the worker and waits for its result.
-    pub fn ask<R: Send + 'static>(
-        &self,
-        order: impl FnOnce(&mut EpollIo) -> R + Send + 'static,
-    ) -> R {
+    pub fn ask<R: Send + 'static>(&self, order: impl FnOnce(&mut EpollIo) -> R + Send + 'static) -> R {
         let (answer, result) = channel();
-        assert!(
-            self.orders
-                .post(Box::new(move |io| answer.send(order(io)).unwrap()))
-                .is_ok()
-        );
-        result
-            .recv_timeout(PATIENCE)
-            .expect("the worker did not answer")
+        assert!(self.orders.post(Box::new(move |io| answer.send(order(io)).unwrap())).is_ok());
+        result.recv_timeout(PATIENCE).expect("the worker did not answer")
     }
 
     /// Listens on a free port of the loopback interface.
@@ -174,8 +139,7 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         self.ask(move |io| {
-            io.add_listener(ListenerId(7), OwnedFd::from(listener))
-                .unwrap();
+            io.add_listener(ListenerId(7), OwnedFd::from(listener)).unwrap();
         });
         addr
     }

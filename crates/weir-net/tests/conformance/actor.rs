@@ -48,8 +48,7 @@ impl Actor {
     fn note(&mut self, io: &mut dyn Io, event: Event) {
         {
             let events = &mut self.log.lock().unwrap().events;
-            let is_more = matches!(event, Event::Data(_))
-                && events.last().is_some_and(|(_, last)| *last == event);
+            let is_more = matches!(event, Event::Data(_)) && events.last().is_some_and(|(_, last)| *last == event);
             if !is_more {
                 events.push((io.now(), event));
             }
@@ -72,13 +71,7 @@ impl<I: Io> Protocol<I> for Actor {
     }
 
     fn on_data(&mut self, io: &mut I, conn: ConnId, data: &[u8]) {
-        self.log
-            .lock()
-            .unwrap()
-            .received
-            .entry(conn)
-            .or_default()
-            .extend_from_slice(data);
+        self.log.lock().unwrap().received.entry(conn).or_default().extend_from_slice(data);
         self.note(io, Event::Data(conn));
     }
 

@@ -50,9 +50,7 @@ pub(crate) use for_each_rule;
 
 /// Bytes that show when one is missing, doubled or misplaced.
 fn pattern(len: usize) -> Vec<u8> {
-    (0..len)
-        .map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8)
-        .collect()
+    (0..len).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
 }
 
 // === rules 1 and 2: later, and by token ===
@@ -63,10 +61,7 @@ pub(crate) fn a_refusal_is_reported_later_and_ends_the_token(stage: &mut Stage) 
     let conn = stage.start_connect(&client, &server.address);
     stage.wait_for(&client, &Event::Connected(conn, Err(IoFault::Refused)));
     let sent = stage.send(&client, conn, b"x");
-    assert!(
-        matches!(sent, Sent::Failed { given: false, .. }),
-        "{sent:?}"
-    );
+    assert!(matches!(sent, Sent::Failed { given: false, .. }), "{sent:?}");
 }
 
 pub(crate) fn stale_tokens_do_nothing(stage: &mut Stage) {
@@ -75,10 +70,7 @@ pub(crate) fn stale_tokens_do_nothing(stage: &mut Stage) {
     stage.ask(&client, move |io| {
         io.close(old, Close::Now);
         let sent = io.send(old, &mut [Piece::Lent(b"x")]);
-        assert!(
-            matches!(sent, Sent::Failed { given: false, .. }),
-            "{sent:?}"
-        );
+        assert!(matches!(sent, Sent::Failed { given: false, .. }), "{sent:?}");
         assert_eq!(io.unsent(old), 0);
         assert_eq!(io.pumped(old), 0);
         assert!(!io.is_quiet(old));
@@ -114,15 +106,9 @@ pub(crate) fn nothing_is_called_after_close(stage: &mut Stage) {
     });
     let (conn, other) = stage.connect(&client, &server);
     stage.send(&client, conn, &pattern(300_000));
-    stage.wait(&client, |events| {
-        events.iter().any(|e| ends(e, conn)).then_some(())
-    });
+    stage.wait(&client, |events| events.iter().any(|e| ends(e, conn)).then_some(()));
     stage.pass(WHILE);
-    let after = server
-        .events()
-        .iter()
-        .filter(|event| matches!(event, Event::Data(..)))
-        .count();
+    let after = server.events().iter().filter(|event| matches!(event, Event::Data(..))).count();
     assert_eq!(after, 1, "one on_data, then nothing");
     assert_eq!(server.count(&Event::Deadline(other)), 0);
 }
@@ -172,27 +158,15 @@ pub(crate) fn bytes_arrive_once_and_in_order_before_the_end(stage: &mut Stage) {
     let sent = bytes.clone();
     stage.ask(&client, move |io| {
         let (front, back) = sent.split_at(70_001);
-        let mut pieces = [
-            Piece::Lent(&front[..1]),
-            Piece::Owned(front[1..].to_vec()),
-            Piece::Lent(b""),
-        ];
+        let mut pieces = [Piece::Lent(&front[..1]), Piece::Owned(front[1..].to_vec()), Piece::Lent(b"")];
         io.send(conn, &mut pieces);
         io.send(conn, &mut [Piece::Lent(back)]);
         io.shutdown_write(conn);
     });
     stage.wait_for(&server, &Event::Eof(other));
-    assert!(
-        server.received(other) == bytes,
-        "got {} bytes",
-        server.received_len(other)
-    );
+    assert!(server.received(other) == bytes, "got {} bytes", server.received_len(other));
     let last = server.events().pop();
-    assert_eq!(
-        last,
-        Some(Event::Eof(other)),
-        "the end comes after all data"
-    );
+    assert_eq!(last, Some(Event::Eof(other)), "the end comes after all data");
 }
 
 // === rule 5: time ===
@@ -208,23 +182,12 @@ pub(crate) fn deadlines_and_timers_are_never_early(stage: &mut Stage) {
         io.set_timer(4, Some(now + span(40)));
         now
     });
-    for (event, after) in [
-        (Event::Timer(3), 5),
-        (Event::Deadline(conn), 25),
-        (Event::Timer(4), 40),
-    ] {
+    for (event, after) in [(Event::Timer(3), 5), (Event::Deadline(conn), 25), (Event::Timer(4), 40)] {
         stage.wait_for(&client, &event);
         let log = &client.log.lock().unwrap().events;
-        let at = log
-            .iter()
-            .find(|(_, other)| *other == event)
-            .map(|(at, _)| *at)
-            .unwrap();
+        let at = log.iter().find(|(_, other)| *other == event).map(|(at, _)| *at).unwrap();
         assert!(at >= start + span(after), "{event:?} was early, at {at:?}");
-        assert!(
-            at <= start + span(after) + stage.late_max(),
-            "{event:?} was late, at {at:?}"
-        );
+        assert!(at <= start + span(after) + stage.late_max(), "{event:?} was late, at {at:?}");
     }
     stage.pass(WHILE);
     assert_eq!(client.count(&Event::Deadline(conn)), 1);
@@ -253,12 +216,7 @@ pub(crate) fn a_deadline_moves_and_is_cleared(stage: &mut Stage) {
     stage.wait_for(&client, &Event::Deadline(sooner));
     stage.pass(WHILE);
     let log = &client.log.lock().unwrap().events;
-    let at = |wanted: Event| {
-        log.iter()
-            .filter(|(_, event)| *event == wanted)
-            .map(|(at, _)| *at)
-            .collect()
-    };
+    let at = |wanted: Event| log.iter().filter(|(_, event)| *event == wanted).map(|(at, _)| *at).collect();
     let moved: Vec<Instant> = at(Event::Deadline(conn));
     assert_eq!(moved.len(), 1);
     assert!(moved[0] >= start + span(30));
@@ -278,26 +236,17 @@ pub(crate) fn stuck_bytes_are_written_in_order_and_drained_once(stage: &mut Stag
     let bytes = pattern(much);
     let sent = bytes.clone();
     stage.ask(&client, move |io| {
-        assert_eq!(
-            io.send(conn, &mut [Piece::Lent(&sent[..much - 5])]),
-            Sent::Stuck
-        );
+        assert_eq!(io.send(conn, &mut [Piece::Lent(&sent[..much - 5])]), Sent::Stuck);
         let unsent = io.unsent(conn);
         assert!(unsent > 0);
-        assert_eq!(
-            io.send(conn, &mut [Piece::Lent(&sent[much - 5..])]),
-            Sent::Stuck
-        );
+        assert_eq!(io.send(conn, &mut [Piece::Lent(&sent[much - 5..])]), Sent::Stuck);
         assert_eq!(io.unsent(conn), unsent + 5, "queued behind what is stuck");
     });
     stage.pass(WHILE);
     assert_eq!(client.count(&Event::Drained(conn)), 0);
     stage.ask(&server, move |io| io.resume(other));
     stage.wait_for(&client, &Event::Drained(conn));
-    assert!(
-        stage.wait_bytes(&server, other, much) == bytes,
-        "every byte once, in order"
-    );
+    assert!(stage.wait_bytes(&server, other, much) == bytes, "every byte once, in order");
     stage.pass(WHILE);
     assert_eq!(client.count(&Event::Drained(conn)), 1);
     assert_eq!(stage.ask(&client, move |io| io.unsent(conn)), 0);
@@ -313,10 +262,7 @@ pub(crate) fn the_end_follows_stuck_bytes(stage: &mut Stage) {
         assert_eq!(io.send(conn, &mut [Piece::Owned(bytes)]), Sent::Stuck);
         io.shutdown_write(conn);
         let sent = io.send(conn, &mut [Piece::Lent(b"late")]);
-        assert!(
-            matches!(sent, Sent::Failed { given: false, .. }),
-            "nothing follows a half-close: {sent:?}"
-        );
+        assert!(matches!(sent, Sent::Failed { given: false, .. }), "nothing follows a half-close: {sent:?}");
     });
     stage.ask(&server, move |io| io.resume(other));
     stage.wait_for(&server, &Event::Eof(other));
@@ -329,10 +275,7 @@ pub(crate) fn sending_to_a_closed_peer_fails_in_the_end(stage: &mut Stage) {
     stage.ask(&server, move |io| io.close(other, Close::Now));
     stage.wait_for(&client, &Event::Eof(conn));
     for _ in 0..1_000 {
-        let failed = matches!(
-            stage.send(&client, conn, b"x"),
-            Sent::Failed { given: false, .. }
-        );
+        let failed = matches!(stage.send(&client, conn, b"x"), Sent::Failed { given: false, .. });
         if failed || client.is_reset(conn) {
             return;
         }
@@ -436,38 +379,18 @@ fn chain(stage: &mut Stage) -> Chain {
     let (source, middle, sink) = (stage.host(), stage.host(), stage.host());
     let (first, from) = stage.connect(&source, &middle);
     let (to, last) = stage.connect(&middle, &sink);
-    Chain {
-        source,
-        middle,
-        sink,
-        first,
-        from,
-        to,
-        last,
-    }
+    Chain { source, middle, sink, first, from, to, last }
 }
 
 pub(crate) fn a_pump_moves_exactly_its_limit(stage: &mut Stage) {
-    let Chain {
-        source,
-        middle,
-        sink,
-        first,
-        from,
-        to,
-        last,
-    } = chain(stage);
+    let Chain { source, middle, sink, first, from, to, last } = chain(stage);
     assert!(stage.ask(&middle, move |io| io.pump(from, to, Some(100_000))));
     let mut bytes = pattern(100_000);
     bytes.extend_from_slice(b"tail");
     stage.send(&source, first, &bytes[..60_000]);
     stage.wait_bytes(&sink, last, 60_000);
     stage.ask_until(&middle, &60_000, move |io| io.pumped(from));
-    assert_eq!(
-        middle.received_len(from),
-        0,
-        "the pump reads, not the protocol"
-    );
+    assert_eq!(middle.received_len(from), 0, "the pump reads, not the protocol");
     stage.send(&source, first, &bytes[60_000..]);
     stage.wait_for(&middle, &Event::Pumped(from, 100_000, PumpEnd::Done));
     assert_eq!(stage.wait_bytes(&middle, from, 4), b"tail");
@@ -479,15 +402,7 @@ pub(crate) fn a_pump_moves_exactly_its_limit(stage: &mut Stage) {
 
 pub(crate) fn a_pump_ends_with_its_source(stage: &mut Stage) {
     let much = stage.much();
-    let Chain {
-        source,
-        middle,
-        sink,
-        first,
-        from,
-        to,
-        last,
-    } = chain(stage);
+    let Chain { source, middle, sink, first, from, to, last } = chain(stage);
     assert!(stage.ask(&middle, move |io| io.pump(from, to, None)));
     let bytes = pattern(much);
     let sent = bytes.clone();
@@ -500,24 +415,12 @@ pub(crate) fn a_pump_ends_with_its_source(stage: &mut Stage) {
     stage.wait_for(&sink, &Event::Eof(last));
     assert!(sink.received(last) == bytes);
     stage.pass(WHILE);
-    assert_eq!(
-        middle.count(&Event::Eof(from)),
-        0,
-        "on_pumped has told of the end"
-    );
+    assert_eq!(middle.count(&Event::Eof(from)), 0, "on_pumped has told of the end");
 }
 
 pub(crate) fn a_pump_writes_behind_stuck_bytes(stage: &mut Stage) {
     let much = stage.much();
-    let Chain {
-        source,
-        middle,
-        sink,
-        first,
-        from,
-        to,
-        last,
-    } = chain(stage);
+    let Chain { source, middle, sink, first, from, to, last } = chain(stage);
     stage.ask(&sink, move |io| io.pause(last));
     stage.ask(&middle, move |io| {
         assert_eq!(io.send(to, &mut [Piece::Owned(pattern(much))]), Sent::Stuck);
@@ -534,42 +437,18 @@ pub(crate) fn a_pump_writes_behind_stuck_bytes(stage: &mut Stage) {
 }
 
 pub(crate) fn a_pump_tells_of_a_broken_source(stage: &mut Stage) {
-    let Chain {
-        source,
-        middle,
-        first,
-        from,
-        to,
-        ..
-    } = chain(stage);
+    let Chain { source, middle, first, from, to, .. } = chain(stage);
     assert!(stage.ask(&middle, move |io| io.pump(from, to, None)));
     stage.ask(&source, move |io| io.close(first, Close::Reset));
-    stage.wait_for(
-        &middle,
-        &Event::Pumped(from, 0, PumpEnd::SourceFault(IoFault::Reset)),
-    );
-    assert!(
-        !stage.ask(&middle, move |io| io.is_quiet(from)),
-        "the token is stale"
-    );
+    stage.wait_for(&middle, &Event::Pumped(from, 0, PumpEnd::SourceFault(IoFault::Reset)));
+    assert!(!stage.ask(&middle, move |io| io.is_quiet(from)), "the token is stale");
     stage.pass(WHILE);
     assert!(!middle.is_reset(from), "on_pumped has told");
-    assert!(
-        stage.ask(&middle, move |io| io.is_quiet(to)),
-        "the sink is as it was"
-    );
+    assert!(stage.ask(&middle, move |io| io.is_quiet(to)), "the sink is as it was");
 }
 
 pub(crate) fn a_pump_tells_of_a_broken_sink(stage: &mut Stage) {
-    let Chain {
-        source,
-        middle,
-        sink,
-        first,
-        from,
-        to,
-        last,
-    } = chain(stage);
+    let Chain { source, middle, sink, first, from, to, last } = chain(stage);
     assert!(stage.ask(&middle, move |io| io.pump(from, to, None)));
     stage.ask(&sink, move |io| io.close(last, Close::Reset));
     let mut end = None;
@@ -593,17 +472,8 @@ pub(crate) fn a_pump_tells_of_a_broken_sink(stage: &mut Stage) {
 }
 
 pub(crate) fn pumps_work_in_both_directions_at_once(stage: &mut Stage) {
-    let Chain {
-        source,
-        middle,
-        sink,
-        first,
-        from,
-        to,
-        last,
-    } = chain(stage);
-    assert!(stage.ask(&middle, move |io| io.pump(from, to, None)
-        && io.pump(to, from, None)));
+    let Chain { source, middle, sink, first, from, to, last } = chain(stage);
+    assert!(stage.ask(&middle, move |io| io.pump(from, to, None) && io.pump(to, from, None)));
     let (there, back) = (pattern(700_000), pattern(300_000));
     stage.send(&source, first, &there);
     stage.send(&sink, last, &back);
@@ -621,9 +491,7 @@ pub(crate) fn pumps_work_in_both_directions_at_once(stage: &mut Stage) {
 }
 
 pub(crate) fn a_pump_is_refused_where_it_cannot_be(stage: &mut Stage) {
-    let Chain {
-        middle, from, to, ..
-    } = chain(stage);
+    let Chain { middle, from, to, .. } = chain(stage);
     stage.ask(&middle, move |io| {
         assert!(io.pump(from, to, None));
         assert!(!io.pump(from, to, None), "it is being pumped");
@@ -642,17 +510,10 @@ pub(crate) fn a_detached_connection_goes_on_elsewhere(stage: &mut Stage) {
     stage.wait_bytes(&server, old, 4);
     stage.ask(&server, move |io| io.pause(old));
     stage.send(&client, conn, b"two ");
-    let detached = stage
-        .ask(&server, move |io| io.detach(old))
-        .expect("not busy");
-    assert!(
-        !stage.ask(&server, move |io| io.is_quiet(old)),
-        "the token is stale"
-    );
+    let detached = stage.ask(&server, move |io| io.detach(old)).expect("not busy");
+    assert!(!stage.ask(&server, move |io| io.is_quiet(old)), "the token is stale");
     stage.send(&client, conn, b"three");
-    let new = stage
-        .ask(&other_server, move |io| io.attach(detached))
-        .expect("adopted");
+    let new = stage.ask(&other_server, move |io| io.attach(detached)).expect("adopted");
     assert_eq!(stage.wait_bytes(&other_server, new, 9), b"two three");
     stage.send(&other_server, new, b"answer");
     assert_eq!(stage.wait_bytes(&client, conn, 6), b"answer");
@@ -664,23 +525,14 @@ pub(crate) fn a_detached_connection_goes_on_elsewhere(stage: &mut Stage) {
 pub(crate) fn a_dropped_detached_connection_is_closed(stage: &mut Stage) {
     let (client, server) = (stage.host(), stage.host());
     let (conn, other) = stage.connect(&client, &server);
-    let detached = stage
-        .ask(&server, move |io| io.detach(other))
-        .expect("not busy");
+    let detached = stage.ask(&server, move |io| io.detach(other)).expect("not busy");
     drop(detached);
     stage.wait_for(&client, &Event::Eof(conn));
 }
 
 pub(crate) fn a_busy_connection_is_not_detached(stage: &mut Stage) {
     let much = stage.much();
-    let Chain {
-        sink,
-        middle,
-        from,
-        to,
-        last,
-        ..
-    } = chain(stage);
+    let Chain { sink, middle, from, to, last, .. } = chain(stage);
     stage.ask(&sink, move |io| io.pause(last));
     stage.ask(&middle, move |io| {
         io.pump(from, to, None);
@@ -735,8 +587,5 @@ pub(crate) fn addresses_agree(stage: &mut Stage) {
     assert_eq!(far_local, peer);
     assert!(local.is_some());
     assert_eq!(far_peer, local);
-    assert_eq!(
-        server.events().first(),
-        Some(&Event::Accepted(other, local))
-    );
+    assert_eq!(server.events().first(), Some(&Event::Accepted(other, local)));
 }

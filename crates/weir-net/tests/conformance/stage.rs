@@ -47,19 +47,14 @@ pub(crate) struct Host {
 
 impl Stage {
     pub(crate) fn new(harness: impl Harness + 'static) -> Self {
-        Self {
-            harness: Box::new(harness),
-        }
+        Self { harness: Box::new(harness) }
     }
 
     pub(crate) fn host(&mut self) -> Host {
         self.start(None)
     }
 
-    pub(crate) fn reacting(
-        &mut self,
-        reaction: impl FnMut(&mut dyn Io, &Event) + Send + 'static,
-    ) -> Host {
+    pub(crate) fn reacting(&mut self, reaction: impl FnMut(&mut dyn Io, &Event) + Send + 'static) -> Host {
         self.start(Some(Box::new(reaction)))
     }
 
@@ -67,11 +62,7 @@ impl Stage {
         let log = Arc::<Mutex<Log>>::default();
         let actor = Actor::new(Arc::clone(&log), reaction);
         let (sender, address) = self.harness.start(Checked::new(actor));
-        Host {
-            address,
-            log,
-            sender,
-        }
+        Host { address, log, sender }
     }
 
     /// Lets time pass.
@@ -89,11 +80,7 @@ impl Stage {
 
     /// Waits until `found` gives something from the host's events.
     #[track_caller]
-    pub(crate) fn wait<T>(
-        &mut self,
-        host: &Host,
-        mut found: impl FnMut(&[Event]) -> Option<T>,
-    ) -> T {
+    pub(crate) fn wait<T>(&mut self, host: &Host, mut found: impl FnMut(&[Event]) -> Option<T>) -> T {
         let mut result = None;
         self.harness.run(SOON, &mut || {
             result = found(&host.events());
@@ -109,19 +96,13 @@ impl Stage {
     #[track_caller]
     pub(crate) fn wait_for(&mut self, host: &Host, event: &Event) {
         let found = self.harness.run(SOON, &mut || host.count(event) > 0);
-        assert!(
-            found,
-            "{event:?} did not happen; {}",
-            summary(&host.events())
-        );
+        assert!(found, "{event:?} did not happen; {}", summary(&host.events()));
     }
 
     /// Waits until the connection has received this much, and gives it.
     #[track_caller]
     pub(crate) fn wait_bytes(&mut self, host: &Host, conn: ConnId, count: usize) -> Vec<u8> {
-        let enough = self
-            .harness
-            .run(SOON, &mut || host.received_len(conn) >= count);
+        let enough = self.harness.run(SOON, &mut || host.received_len(conn) >= count);
         assert!(enough, "{} of {count} bytes came", host.received_len(conn));
         host.received(conn)
     }
@@ -141,8 +122,7 @@ impl Stage {
                 *slot.lock().unwrap() = Some(result);
             }))
             .unwrap_or_else(|_| panic!("the mailbox takes messages"));
-        self.harness
-            .run(SOON, &mut || answer.lock().unwrap().is_some());
+        self.harness.run(SOON, &mut || answer.lock().unwrap().is_some());
         let result = answer.lock().unwrap().take();
         result.expect("the worker answers")
     }
@@ -176,9 +156,7 @@ impl Stage {
 
     pub(crate) fn start_connect(&mut self, client: &Host, to: &Address) -> ConnId {
         let to = to.clone();
-        self.ask(client, move |io| {
-            io.connect(&to, &ConnectOptions { timeout: SOON })
-        })
+        self.ask(client, move |io| io.connect(&to, &ConnectOptions { timeout: SOON }))
     }
 
     pub(crate) fn send(&mut self, host: &Host, conn: ConnId, bytes: &[u8]) -> Sent {
@@ -189,13 +167,7 @@ impl Stage {
 
 impl Host {
     pub(crate) fn events(&self) -> Vec<Event> {
-        self.log
-            .lock()
-            .unwrap()
-            .events
-            .iter()
-            .map(|(_, event)| *event)
-            .collect()
+        self.log.lock().unwrap().events.iter().map(|(_, event)| *event).collect()
     }
 
     pub(crate) fn accepted(&self) -> Vec<ConnId> {
@@ -203,38 +175,19 @@ impl Host {
     }
 
     pub(crate) fn received(&self, conn: ConnId) -> Vec<u8> {
-        self.log
-            .lock()
-            .unwrap()
-            .received
-            .get(&conn)
-            .cloned()
-            .unwrap_or_default()
+        self.log.lock().unwrap().received.get(&conn).cloned().unwrap_or_default()
     }
 
     pub(crate) fn received_len(&self, conn: ConnId) -> usize {
-        self.log
-            .lock()
-            .unwrap()
-            .received
-            .get(&conn)
-            .map_or(0, Vec::len)
+        self.log.lock().unwrap().received.get(&conn).map_or(0, Vec::len)
     }
 
     pub(crate) fn count(&self, event: &Event) -> usize {
-        self.log
-            .lock()
-            .unwrap()
-            .events
-            .iter()
-            .filter(|(_, other)| other == event)
-            .count()
+        self.log.lock().unwrap().events.iter().filter(|(_, other)| other == event).count()
     }
 
     pub(crate) fn is_reset(&self, conn: ConnId) -> bool {
-        self.events()
-            .iter()
-            .any(|event| matches!(event, Event::Reset(id, _) if *id == conn))
+        self.events().iter().any(|event| matches!(event, Event::Reset(id, _) if *id == conn))
     }
 }
 
@@ -248,9 +201,5 @@ fn accepted_in(events: &[Event]) -> Vec<ConnId> {
 
 /// The events, one a line.
 fn summary(events: &[Event]) -> String {
-    events
-        .iter()
-        .map(|event| format!("{event:?}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    events.iter().map(|event| format!("{event:?}")).collect::<Vec<_>>().join("\n")
 }

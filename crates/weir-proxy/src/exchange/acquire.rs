@@ -36,8 +36,7 @@ impl Worker {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         exchange.attempts = exchange.attempts.saturating_add(1);
         exchange.state = State::Starting;
-        let ask =
-            Ask { now: io.now(), worker: self.id, key: exchange.key, seed, avoid: exchange.avoid };
+        let ask = Ask { now: io.now(), worker: self.id, key: exchange.key, seed, avoid: exchange.avoid };
         let cluster = exchange.cluster;
         let snapshot = &view.snapshot.clusters[cluster as usize];
         let local = snapshot.pick(&ask).and_then(|position| view.member(cluster, position));
@@ -173,8 +172,14 @@ impl Worker {
         exchange.state = State::Connecting;
         let hard = exchange.hard_deadline;
         let client = exchange.client;
-        let upstream =
-            Upstream { endpoint: local, slot, exchange: Some(id), warm: false, stash: Vec::new(), connecting_since: now };
+        let upstream = Upstream {
+            endpoint: local,
+            slot,
+            exchange: Some(id),
+            warm: false,
+            stash: Vec::new(),
+            connecting_since: now,
+        };
         self.conns.put(conn, Role::Upstream(upstream));
         // The engine ends the connect in time; the client only has the whole request's deadline meanwhile.
         io.set_deadline(client, (hard < weir_core::Instant::FAR).then_some(hard));

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use weir_balance::{Avoid, HashKey};
 use weir_core::{EndCode, Instant, Phase, PhaseTimes, Reason};
-use weir_http::{BodyReader, FieldKind, Method, RequestHead, Slots, parse_request};
+use weir_http::{BodyReader, FieldKind, Form, Method, RequestHead, Slots, parse_request};
 use weir_net::{Close, ConnId, Io};
 use weir_route::{Action, Fields, RequestView, Rule, normalise_path};
 
@@ -218,10 +218,11 @@ impl Worker {
             self.refuse_request(io, conn, http, Reason::NotImplemented, first_byte, Some(head));
             return Taken::Gone;
         }
-        // `OPTIONS *` asks about the server as a whole; it is routed as the path `*` would never be.
-        let raw_path = if head.target.path.is_empty() { b"/" } else { head.target.path };
+        let raw_path: &[u8] = if head.target.path.is_empty() { b"/" } else { head.target.path };
         let mut path_scratch = std::mem::take(&mut self.path_scratch);
         let path = match normalise_path(raw_path, &http.plan.path_policy, &mut path_scratch) {
+            // `OPTIONS *` asks about the server as a whole; it is no path and has no normal form.
+            _ if head.target.form == Form::Asterisk => head.target.path,
             Ok(path) => path,
             Err(reject) => {
                 tracing::debug!(detail = %reject, "path refused");
@@ -289,12 +290,20 @@ impl Worker {
         let wants_upgrade = head.upgrade.is_some() && head.framing.is_empty();
         forward::write_request_head(
             &mut outbox,
-            &forward::RequestParts { head, path, rule, forwarded: &http.plan.forwarded, peer: peer_ip, trusted, wants_upgrade },
+            &forward::RequestParts {
+                head,
+                path,
+                rule,
+                forwarded: &http.plan.forwarded,
+                peer: peer_ip,
+                trusted,
+                wants_upgrade,
+            },
             request_id.as_ref(),
         );
         let balance = &view.snapshot.config.clusters[cluster as usize].plan.balance;
         let ip = client_ip(head, peer_ip, trusted, http);
-        let key = pick_key(&balance.key, head, path, ip);
+        let key = pick_key(balance, head, path, ip);
         let log = self.access_log.is_some().then(|| {
             let mut fields = self.log_fields.pop().unwrap_or_default();
             let query = head.target.query.unwrap_or_default();
@@ -455,8 +464,16 @@ pub(crate) fn client_ip(
 }
 
 /// The pick key of the hashing algorithms; without the value named, the client's address decides.
-fn pick_key(key: &HashKey, head: &RequestHead<'_, '_>, path: &[u8], ip: Option<IpAddr>) -> Option<u64> {
-    let by_value = match key {
+fn pick_key(
+    balance: &weir_balance::Params,
+    head: &RequestHead<'_, '_>,
+    path: &[u8],
+    ip: Option<IpAddr>,
+) -> Option<u64> {
+    if !balance.algorithm.row().keyed {
+        return None;
+    }
+    let by_value = match &balance.key {
         HashKey::ClientIp => None,
         HashKey::Header(name) => {
             head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
@@ -466,13 +483,20 @@ fn pick_key(key: &HashKey, head: &RequestHead<'_, '_>, path: &[u8], ip: Option<I
             .iter()
             .filter(|field| field.kind == FieldKind::Cookie)
             .find_map(|field| cookie(field.value, name.as_bytes())),
-        HashKey::Query(name) => head.target.query.and_then(|query| weir_route::query_value_raw(query, name)),
+        HashKey::Query(name) => head.target.query.and_then(|query| query_value(query, name.as_bytes())),
         HashKey::Path => Some(path),
     };
     match by_value {
-        Some(value) => Some(weir_balance::hash_key(value)),
-        None => ip.map(weir_balance::hash_ip),
+        Some(value) => Some(balance.hash_key(value)),
+        None => ip.map(|ip| balance.hash_ip(ip)),
     }
+}
+
+/// The value of a query parameter, as written; its name may be percent-encoded.
+fn query_value<'b>(query: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
+    weir_route::query_params(query)
+        .find(|(encoded, _)| *weir_route::decode_param(encoded) == *name)
+        .map(|(_, value)| value)
 }
 
 /// The value of a cookie within one `Cookie` field.

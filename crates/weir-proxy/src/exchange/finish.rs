@@ -223,7 +223,8 @@ impl Worker {
 impl Exchange {
     /// Whether a pump of this exchange has moved bytes since it was last asked.
     fn pump_progressed<I: Io>(&mut self, io: &I) -> bool {
-        let from_client = if self.request_pumped || matches!(self.state, State::Tunnel) { io.pumped(self.client) } else { 0 };
+        let from_client =
+            if self.request_pumped || matches!(self.state, State::Tunnel) { io.pumped(self.client) } else { 0 };
         let from_upstream = match self.upstream {
             Some(upstream) if self.response_pumped || matches!(self.state, State::Tunnel) => io.pumped(upstream),
             _ => 0,

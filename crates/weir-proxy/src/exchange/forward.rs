@@ -60,7 +60,11 @@ impl<'b> RequestId<'b> {
 }
 
 /// Writes the request head as the endpoint gets it.
-pub(crate) fn write_request_head(out: &mut Vec<u8>, parts: &RequestParts<'_, '_, '_>, request_id: Option<&RequestId<'_>>) {
+pub(crate) fn write_request_head(
+    out: &mut Vec<u8>,
+    parts: &RequestParts<'_, '_, '_>,
+    request_id: Option<&RequestId<'_>>,
+) {
     let head = parts.head;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use weir_core::{EndCode, Instant, Origin, Phase, PhaseTimes, Reason};
 use weir_http::{RequestHead, Version, write};
 use weir_net::{Close, ConnId, Io, Piece};
-use weir_route::{Action, Redirect, Rule, redirect_location};
+use weir_route::{Action, Redirect, RedirectFrom, Rule, redirect_location};
 use weir_telemetry::{Protocol, Record};
 
 use super::begin::Taken;
@@ -156,7 +156,10 @@ impl Worker {
         out.clear();
         let status = reason.status();
         write::status_line(&mut out, status, write::reason_phrase(status).as_bytes());
-        let _ = write!(out, "Retry-After: {RETRY_AFTER}\r\nweir-reason: {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let _ = write!(
+            out,
+            "Retry-After: {RETRY_AFTER}\r\nweir-reason: {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
         let _ = io.send(conn, &mut [Piece::Lent(&out)]);
         self.scratch = out;
     }
@@ -280,6 +283,7 @@ fn error_body<'a>(http: &'a HttpListener, reason: Reason, text: &'a mut String) 
 
 fn location_of(redirect: &Redirect, rule: &Rule, head: &RequestHead<'_, '_>, path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
-    redirect_location(redirect, rule, head.host, path, head.target.query, &mut out);
+    let from = RedirectFrom { scheme: "http", host: head.host, path, query: head.target.query };
+    redirect_location(rule, redirect, &from, &mut out);
     out
 }

@@ -172,7 +172,8 @@ impl Worker {
         exchange.keep_client &= !self.draining && !exchange.request_broken;
         let view = exchange.view.take();
         let http = view.as_ref().and_then(|view| http_listener(view, exchange.listener));
-        let edits = http.map(|http| &http.router.rule(exchange.rule).response_headers).filter(|edits| !edits.is_empty());
+        let edits =
+            http.map(|http| &http.router.rule(exchange.rule).response_headers).filter(|edits| !edits.is_empty());
         self.scratch.clear();
         let parts = ResponseParts {
             edits,
@@ -236,7 +237,9 @@ impl Worker {
         match exchange.state {
             State::Tunnel => self.finish(io, id),
             State::Relaying => self.response_broken(io, id, Origin::Upstream, Reason::UpstreamReset),
-            _ => self.upstream_failed(io, id, Origin::Upstream, Phase::Await, Reason::UpstreamReset, Retry::IfIdempotent),
+            _ => {
+                self.upstream_failed(io, id, Origin::Upstream, Phase::Await, Reason::UpstreamReset, Retry::IfIdempotent)
+            }
         }
     }
 }

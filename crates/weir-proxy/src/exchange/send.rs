@@ -227,7 +227,13 @@ impl Worker {
     }
 
     /// Takes the request body apart and writes it as the endpoint gets it.
-    fn encode_body(&mut self, id: ExchangeId, bytes: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Result<usize, Reason> {
+    fn encode_body(
+        &mut self,
+        id: ExchangeId,
+        bytes: &[u8],
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Reason> {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return Ok(bytes.len()) };
         let chunked = exchange.request_framing == Framing::Chunked;
         let mut used = 0;

@@ -45,7 +45,14 @@ impl Worker {
     }
 
     /// One direction of a tunnel ended.
-    pub(crate) fn tunnel_pumped<I: Io>(&mut self, io: &mut I, id: ExchangeId, from_client: bool, moved: u64, end: PumpEnd) {
+    pub(crate) fn tunnel_pumped<I: Io>(
+        &mut self,
+        io: &mut I,
+        id: ExchangeId,
+        from_client: bool,
+        moved: u64,
+        end: PumpEnd,
+    ) {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         if from_client {
             exchange.bytes_in += moved;

@@ -128,9 +128,7 @@ impl ClockCache {
     }
 
     fn set(&mut self, second: u64) {
-        const MONTHS: [&str; 12] = [
-            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-        ];
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         if self.second == Some(second) {
             return;
         }
@@ -139,15 +137,9 @@ impl ClockCache {
         let (hour, minute, sec) = (second / 3_600 % 24, second / 60 % 60, second % 60);
         self.rfc3339.clear();
         self.combined.clear();
-        let _ = write!(
-            self.rfc3339,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{sec:02}"
-        );
+        let _ = write!(self.rfc3339, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{sec:02}");
         let name = MONTHS.get(month as usize - 1).copied().unwrap_or_default();
-        let _ = write!(
-            self.combined,
-            "{day:02}/{name}/{year:04}:{hour:02}:{minute:02}:{sec:02} +0000"
-        );
+        let _ = write!(self.combined, "{day:02}/{name}/{year:04}:{hour:02}:{minute:02}:{sec:02} +0000");
     }
 }
 
@@ -157,16 +149,11 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
@@ -177,9 +164,7 @@ fn is_plain(text: &[u8]) -> bool {
     for (to, from) in last.iter_mut().zip(rest) {
         *to = *from;
     }
-    words.iter().chain([&last]).fold(0, |found, word| {
-        found | odd_bytes(u64::from_le_bytes(*word))
-    }) == 0
+    words.iter().chain([&last]).fold(0, |found, word| found | odd_bytes(u64::from_le_bytes(*word))) == 0
 }
 
 /// Not zero if any of the eight bytes is a control character, `"`, `\`, DEL or above. The two tests are
@@ -224,26 +209,10 @@ mod tests {
     fn times_are_those_of_the_calendar() {
         let mut clock = ClockCache::default();
         for (seconds, rfc3339, combined) in [
-            (
-                0,
-                "1970-01-01T00:00:00.000123Z",
-                "01/Jan/1970:00:00:00 +0000",
-            ),
-            (
-                951_782_400,
-                "2000-02-29T00:00:00.000123Z",
-                "29/Feb/2000:00:00:00 +0000",
-            ),
-            (
-                1_709_251_199,
-                "2024-02-29T23:59:59.000123Z",
-                "29/Feb/2024:23:59:59 +0000",
-            ),
-            (
-                4_107_542_400,
-                "2100-03-01T00:00:00.000123Z",
-                "01/Mar/2100:00:00:00 +0000",
-            ),
+            (0, "1970-01-01T00:00:00.000123Z", "01/Jan/1970:00:00:00 +0000"),
+            (951_782_400, "2000-02-29T00:00:00.000123Z", "29/Feb/2000:00:00:00 +0000"),
+            (1_709_251_199, "2024-02-29T23:59:59.000123Z", "29/Feb/2024:23:59:59 +0000"),
+            (4_107_542_400, "2100-03-01T00:00:00.000123Z", "01/Mar/2100:00:00:00 +0000"),
         ] {
             let at = WallTime::from_nanos(seconds * 1_000_000_000 + 123_999);
             let (mut a, mut b) = (Vec::new(), Vec::new());
@@ -259,26 +228,14 @@ mod tests {
 
     #[test]
     fn a_stranger_cannot_start_a_line() {
-        assert_eq!(
-            escaped(combined, b"a\r\n\"x\\\x1b[2J\xff\x7f"),
-            r"a\x0D\x0A\x22x\x5C\x1B[2J\xFF\x7F"
-        );
-        assert_eq!(
-            escaped(json, b"a\n\"\\\x7f\xc2\x9b\xff"),
-            "a\\u000A\\\"\\\\\\u007F\\u009B\u{FFFD}"
-        );
+        assert_eq!(escaped(combined, b"a\r\n\"x\\\x1b[2J\xff\x7f"), r"a\x0D\x0A\x22x\x5C\x1B[2J\xFF\x7F");
+        assert_eq!(escaped(json, b"a\n\"\\\x7f\xc2\x9b\xff"), "a\\u000A\\\"\\\\\\u007F\\u009B\u{FFFD}");
     }
 
     #[test]
     fn long_texts_are_cut() {
-        assert_eq!(
-            escaped(json, &vec![b'x'; FIELD_BYTES + 1]).len(),
-            FIELD_BYTES
-        );
-        assert_eq!(
-            escaped(combined, &vec![b'x'; FIELD_BYTES + 1]).len(),
-            FIELD_BYTES
-        );
+        assert_eq!(escaped(json, &vec![b'x'; FIELD_BYTES + 1]).len(), FIELD_BYTES);
+        assert_eq!(escaped(combined, &vec![b'x'; FIELD_BYTES + 1]).len(), FIELD_BYTES);
     }
 
     #[test]
@@ -290,11 +247,7 @@ mod tests {
                     for fill in *b" !#[]~a" {
                         let mut text = vec![fill; len];
                         text[at] = byte;
-                        assert_eq!(
-                            is_plain(&text),
-                            plain,
-                            "{byte:#x} at {at} of {len} among {fill:#x}"
-                        );
+                        assert_eq!(is_plain(&text), plain, "{byte:#x} at {at} of {len} among {fill:#x}");
                     }
                 }
             }

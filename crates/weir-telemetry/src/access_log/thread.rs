@@ -76,14 +76,8 @@ impl AccessLog {
         let (queue, incoming) = sync_channel(QUEUE_BATCHES);
         let shared = Arc::new(Shared::default());
         let sink = Sink::new(target, file, Arc::clone(&shared));
-        thread::Builder::new()
-            .name("weir-access-log".into())
-            .spawn(move || sink.run(incoming))?;
-        Ok(Self {
-            format,
-            queue,
-            shared,
-        })
+        thread::Builder::new().name("weir-access-log".into()).spawn(move || sink.run(incoming))?;
+        Ok(Self { format, queue, shared })
     }
 
     /// A formatter for one worker.
@@ -117,9 +111,7 @@ impl AccessLog {
         self.shared.stop.store(true, Ordering::Release);
         let _ = self.queue.try_send(Message::Wake);
         let (lock, condition) = &self.shared.ended;
-        let guard = lock
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let guard = lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match condition.wait_timeout_while(guard, timeout, |ended| !*ended) {
             Ok((ended, _)) => *ended,
             Err(poisoned) => *poisoned.into_inner().0,
@@ -144,15 +136,7 @@ struct Sink {
 
 impl Sink {
     fn new(target: Target, file: File, shared: Arc<Shared>) -> Self {
-        Self {
-            target,
-            file,
-            shared,
-            lost: 0,
-            failing: false,
-            at_line_start: true,
-            retries: RETRIES,
-        }
+        Self { target, file, shared, lost: 0, failing: false, at_line_start: true, retries: RETRIES }
     }
 
     fn run(mut self, incoming: Receiver<Message>) {
@@ -169,9 +153,7 @@ impl Sink {
         // What came too late is counted as lost before `shutdown` returns.
         drop(incoming);
         let (lock, condition) = &self.shared.ended;
-        *lock
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = true;
+        *lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = true;
         condition.notify_all();
     }
 
@@ -191,9 +173,7 @@ impl Sink {
         }
         if written {
             // Last, so that whoever sees the count knows the buffer to be back.
-            self.shared
-                .written
-                .fetch_add(std::mem::take(&mut batch.lines), Ordering::Release);
+            self.shared.written.fetch_add(std::mem::take(&mut batch.lines), Ordering::Release);
         }
     }
 
@@ -203,10 +183,7 @@ impl Sink {
             Ok(()) => {
                 if self.failing {
                     self.failing = false;
-                    event::AccessLogRecovered {
-                        lost_lines: std::mem::take(&mut self.lost),
-                    }
-                    .emit();
+                    event::AccessLogRecovered { lost_lines: std::mem::take(&mut self.lost) }.emit();
                 }
                 true
             }
@@ -224,11 +201,7 @@ impl Sink {
 
     /// After a write that stopped in the middle of a line, the next line starts on a line of its own.
     fn end_broken_line(&mut self) -> io::Result<()> {
-        if self.at_line_start {
-            Ok(())
-        } else {
-            self.write_all(b"\n")
-        }
+        if self.at_line_start { Ok(()) } else { self.write_all(b"\n") }
     }
 
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -288,15 +261,7 @@ mod tests {
 
     fn batch(shared: &Arc<Shared>, text: &[u8]) -> (Batch, Receiver<Vec<u8>>) {
         let (back, returned) = sync_channel(1);
-        (
-            Batch {
-                bytes: text.to_vec(),
-                lines: 1,
-                back,
-                shared: Arc::clone(shared),
-            },
-            returned,
-        )
+        (Batch { bytes: text.to_vec(), lines: 1, back, shared: Arc::clone(shared) }, returned)
     }
 
     #[test]
@@ -307,11 +272,7 @@ mod tests {
         let line = [vec![b'x'; BATCH_BYTES], b"\n".to_vec()].concat();
         let mut accepted = 0;
         for _ in 0..BATCHES {
-            if log
-                .queue
-                .try_send(Message::Lines(batch(&log.shared, &line).0))
-                .is_ok()
-            {
+            if log.queue.try_send(Message::Lines(batch(&log.shared, &line).0)).is_ok() {
                 accepted += 1;
             }
         }

@@ -65,12 +65,7 @@ impl AccessLogWriter {
         let lines = std::mem::take(&mut self.lines);
         let bytes = std::mem::take(&mut self.buffer);
         let (back, shared) = (self.back_sender.clone(), Arc::clone(&self.shared));
-        match self.queue.try_send(Message::Lines(Batch {
-            bytes,
-            lines,
-            back,
-            shared,
-        })) {
+        match self.queue.try_send(Message::Lines(Batch { bytes, lines, back, shared })) {
             Ok(()) => self.buffer = self.back.try_recv().unwrap_or_default(),
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
                 if let Message::Lines(mut batch) = message {

@@ -8,13 +8,7 @@ use super::{Kind, Metric, Unit};
 use crate::{ClusterView, EndpointView, STATUS_CLASSES, Sources};
 
 /// The values of the label `health`.
-pub(super) const HEALTH: [Health; 5] = [
-    Health::Unknown,
-    Health::Up,
-    Health::Down,
-    Health::Ejected,
-    Health::Draining,
-];
+pub(super) const HEALTH: [Health; 5] = [Health::Unknown, Health::Up, Health::Down, Health::Ejected, Health::Draining];
 
 /// The values of the label `state`.
 pub(super) const CONNECTION_STATES: [&str; 2] = ["busy", "idle"];
@@ -30,11 +24,7 @@ pub(super) const ROWS: &[Metric] = &[
         read: |s, e| {
             s.clusters.iter().try_for_each(|cluster| {
                 HEALTH.iter().try_for_each(|health| {
-                    let n = cluster
-                        .endpoints
-                        .iter()
-                        .filter(|endpoint| endpoint.health == *health)
-                        .count();
+                    let n = cluster.endpoints.iter().filter(|endpoint| endpoint.health == *health).count();
                     e.int(&[&cluster.name, health.as_str()], n as u64)
                 })
             })
@@ -47,11 +37,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster"],
         help: "Endpoints that get traffic while the cluster is not in panic",
         since: "0.1.0",
-        read: |s, e| {
-            s.clusters
-                .iter()
-                .try_for_each(|c| e.int(&[&c.name], u64::from(c.usable)))
-        },
+        read: |s, e| s.clusters.iter().try_for_each(|c| e.int(&[&c.name], u64::from(c.usable))),
     },
     Metric {
         name: "weir_cluster_panic",
@@ -60,11 +46,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster"],
         help: "1 while health is ignored because too few endpoints are usable",
         since: "0.1.0",
-        read: |s, e| {
-            s.clusters
-                .iter()
-                .try_for_each(|c| e.int(&[&c.name], u64::from(c.panic)))
-        },
+        read: |s, e| s.clusters.iter().try_for_each(|c| e.int(&[&c.name], u64::from(c.panic))),
     },
     Metric {
         name: "weir_endpoint_up",
@@ -75,10 +57,7 @@ pub(super) const ROWS: &[Metric] = &[
         since: "0.1.0",
         read: |s, e| {
             each(s, |labels, endpoint| {
-                e.int(
-                    labels,
-                    u64::from(matches!(endpoint.health, Health::Up | Health::Unknown)),
-                )
+                e.int(labels, u64::from(matches!(endpoint.health, Health::Up | Health::Unknown)))
             })
         },
     },
@@ -89,11 +68,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster", "endpoint"],
         help: "Share of traffic as configured",
         since: "0.1.0",
-        read: |s, e| {
-            each(s, |labels, endpoint| {
-                e.int(labels, u64::from(endpoint.weight))
-            })
-        },
+        read: |s, e| each(s, |labels, endpoint| e.int(labels, u64::from(endpoint.weight))),
     },
     Metric {
         name: "weir_endpoint_responses_total",
@@ -144,11 +119,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster", "endpoint"],
         help: "Attempts at this endpoint that followed a failed one at another",
         since: "0.1.0",
-        read: |s, e| {
-            each(s, |labels, endpoint| {
-                e.int(labels, endpoint.stats.sum(|t| t.retries_to.get()))
-            })
-        },
+        read: |s, e| each(s, |labels, endpoint| e.int(labels, endpoint.stats.sum(|t| t.retries_to.get()))),
     },
     Metric {
         name: "weir_endpoint_requests_in_flight",
@@ -157,11 +128,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster", "endpoint"],
         help: "Requests at work at an endpoint at present",
         since: "0.1.0",
-        read: |s, e| {
-            each(s, |labels, endpoint| {
-                e.int(labels, u64::from(endpoint.in_flight))
-            })
-        },
+        read: |s, e| each(s, |labels, endpoint| e.int(labels, u64::from(endpoint.in_flight))),
     },
     Metric {
         name: "weir_endpoint_requests_waiting",
@@ -170,11 +137,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster", "endpoint"],
         help: "Requests that wait for a place at an endpoint at present",
         since: "0.1.0",
-        read: |s, e| {
-            each(s, |labels, endpoint| {
-                e.int(labels, u64::from(endpoint.waiting))
-            })
-        },
+        read: |s, e| each(s, |labels, endpoint| e.int(labels, u64::from(endpoint.waiting))),
     },
     Metric {
         name: "weir_endpoint_connections",
@@ -187,10 +150,7 @@ pub(super) const ROWS: &[Metric] = &[
             each(s, |labels, endpoint| {
                 let open = endpoint.stats.gauge(|shard| &shard.connections_open);
                 let idle = endpoint.stats.gauge(|shard| &shard.connections_idle);
-                e.int(
-                    &[labels[0], labels[1], CONNECTION_STATES[0]],
-                    open.saturating_sub(idle),
-                )?;
+                e.int(&[labels[0], labels[1], CONNECTION_STATES[0]], open.saturating_sub(idle))?;
                 e.int(&[labels[0], labels[1], CONNECTION_STATES[1]], idle)
             })
         },
@@ -202,11 +162,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster", "endpoint"],
         help: "Connections established to an endpoint",
         since: "0.1.0",
-        read: |s, e| {
-            each(s, |labels, endpoint| {
-                e.int(labels, endpoint.stats.sum(|t| t.connects.get()))
-            })
-        },
+        read: |s, e| each(s, |labels, endpoint| e.int(labels, endpoint.stats.sum(|t| t.connects.get()))),
     },
     Metric {
         name: "weir_endpoint_ejections_total",
@@ -224,11 +180,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster", "endpoint"],
         help: "Bytes given to an endpoint",
         since: "0.1.0",
-        read: |s, e| {
-            each(s, |labels, endpoint| {
-                e.int(labels, endpoint.stats.sum(|t| t.bytes_sent.get()))
-            })
-        },
+        read: |s, e| each(s, |labels, endpoint| e.int(labels, endpoint.stats.sum(|t| t.bytes_sent.get()))),
     },
     Metric {
         name: "weir_endpoint_received_bytes_total",
@@ -237,11 +189,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster", "endpoint"],
         help: "Bytes received from an endpoint",
         since: "0.1.0",
-        read: |s, e| {
-            each(s, |labels, endpoint| {
-                e.int(labels, endpoint.stats.sum(|t| t.bytes_received.get()))
-            })
-        },
+        read: |s, e| each(s, |labels, endpoint| e.int(labels, endpoint.stats.sum(|t| t.bytes_received.get()))),
     },
     Metric {
         name: "http_client_request_duration_seconds",
@@ -250,11 +198,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster", "endpoint"],
         help: "Time from the first byte given to an endpoint to the last byte of its response relayed",
         since: "0.1.0",
-        read: |s, e| {
-            each(s, |labels, endpoint| {
-                e.histogram(labels, &endpoint.stats.histogram(|t| &t.whole_time))
-            })
-        },
+        read: |s, e| each(s, |labels, endpoint| e.histogram(labels, &endpoint.stats.histogram(|t| &t.whole_time))),
     },
     Metric {
         name: "weir_endpoint_head_duration_seconds",
@@ -263,11 +207,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster", "endpoint"],
         help: "Time from the first byte given to an endpoint to its complete response head",
         since: "0.1.0",
-        read: |s, e| {
-            each(s, |labels, endpoint| {
-                e.histogram(labels, &endpoint.stats.histogram(|t| &t.head_time))
-            })
-        },
+        read: |s, e| each(s, |labels, endpoint| e.histogram(labels, &endpoint.stats.histogram(|t| &t.head_time))),
     },
     Metric {
         name: "weir_endpoint_connect_duration_seconds",
@@ -276,25 +216,12 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["cluster", "endpoint"],
         help: "Time to establish a connection to an endpoint",
         since: "0.1.0",
-        read: |s, e| {
-            each(s, |labels, endpoint| {
-                e.histogram(labels, &endpoint.stats.histogram(|t| &t.connect_time))
-            })
-        },
+        read: |s, e| each(s, |labels, endpoint| e.histogram(labels, &endpoint.stats.histogram(|t| &t.connect_time))),
     },
 ];
 
-fn each(
-    sources: &Sources,
-    mut visit: impl FnMut(&[&str; 2], &EndpointView) -> fmt::Result,
-) -> fmt::Result {
-    sources
-        .clusters
-        .iter()
-        .try_for_each(|cluster: &ClusterView| {
-            cluster
-                .endpoints
-                .iter()
-                .try_for_each(|endpoint| visit(&[&cluster.name, &endpoint.name], endpoint))
-        })
+fn each(sources: &Sources, mut visit: impl FnMut(&[&str; 2], &EndpointView) -> fmt::Result) -> fmt::Result {
+    sources.clusters.iter().try_for_each(|cluster: &ClusterView| {
+        cluster.endpoints.iter().try_for_each(|endpoint| visit(&[&cluster.name, &endpoint.name], endpoint))
+    })
 }

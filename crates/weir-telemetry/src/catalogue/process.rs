@@ -47,11 +47,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["event"],
         help: "Events of the diagnostic log, by kind",
         since: "0.1.0",
-        read: |_, e| {
-            event::Kind::ALL
-                .iter()
-                .try_for_each(|kind| e.int(&[kind.as_str()], kind.count()))
-        },
+        read: |_, e| event::Kind::ALL.iter().try_for_each(|kind| e.int(&[kind.as_str()], kind.count())),
     },
     Metric {
         name: "weir_access_log_written_lines_total",
@@ -60,11 +56,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &[],
         help: "Lines of the access log written",
         since: "0.1.0",
-        read: |s, e| {
-            s.access_log
-                .as_ref()
-                .map_or(Ok(()), |log| e.int(&[], log.written_lines()))
-        },
+        read: |s, e| s.access_log.as_ref().map_or(Ok(()), |log| e.int(&[], log.written_lines())),
     },
     Metric {
         name: "weir_access_log_dropped_lines_total",
@@ -73,11 +65,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &[],
         help: "Lines of the access log lost because the disk was too slow or refused them",
         since: "0.1.0",
-        read: |s, e| {
-            s.access_log
-                .as_ref()
-                .map_or(Ok(()), |log| e.int(&[], log.dropped_lines()))
-        },
+        read: |s, e| s.access_log.as_ref().map_or(Ok(()), |log| e.int(&[], log.dropped_lines())),
     },
     Metric {
         name: "process_cpu_seconds_total",
@@ -86,11 +74,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &[],
         help: "CPU time used in user and kernel mode",
         since: "0.1.0",
-        read: |s, e| {
-            s.process
-                .cpu_seconds
-                .map_or(Ok(()), |value| e.float(&[], value))
-        },
+        read: |s, e| s.process.cpu_seconds.map_or(Ok(()), |value| e.float(&[], value)),
     },
     Metric {
         name: "process_resident_memory_bytes",
@@ -99,11 +83,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &[],
         help: "Memory resident",
         since: "0.1.0",
-        read: |s, e| {
-            s.process
-                .resident_bytes
-                .map_or(Ok(()), |value| e.int(&[], value))
-        },
+        read: |s, e| s.process.resident_bytes.map_or(Ok(()), |value| e.int(&[], value)),
     },
     Metric {
         name: "process_virtual_memory_bytes",
@@ -112,11 +92,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &[],
         help: "Address space",
         since: "0.1.0",
-        read: |s, e| {
-            s.process
-                .virtual_bytes
-                .map_or(Ok(()), |value| e.int(&[], value))
-        },
+        read: |s, e| s.process.virtual_bytes.map_or(Ok(()), |value| e.int(&[], value)),
     },
     Metric {
         name: "process_open_fds",
@@ -143,11 +119,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &[],
         help: "When the process started, in seconds since the Unix epoch",
         since: "0.1.0",
-        read: |s, e| {
-            s.process
-                .start_time_seconds
-                .map_or(Ok(()), |value| e.float(&[], value))
-        },
+        read: |s, e| s.process.start_time_seconds.map_or(Ok(()), |value| e.float(&[], value)),
     },
     Metric {
         name: "process_threads",

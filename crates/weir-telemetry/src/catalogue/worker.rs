@@ -3,9 +3,7 @@
 use weir_core::{Phase, Reason};
 
 use super::{Kind, Metric, Unit};
-use crate::{
-    CLOSE_REASONS, Counter, Gauge, Histogram, STATUS_CLASSES, Snapshot, Sources, WorkerStats,
-};
+use crate::{CLOSE_REASONS, Counter, Gauge, Histogram, STATUS_CLASSES, Snapshot, Sources, WorkerStats};
 
 pub(super) const ROWS: &[Metric] = &[
     Metric {
@@ -31,10 +29,7 @@ pub(super) const ROWS: &[Metric] = &[
                     *sum += n;
                 }
             }
-            STATUS_CLASSES
-                .iter()
-                .zip(sum)
-                .try_for_each(|(class, n)| e.int(&[class], n))
+            STATUS_CLASSES.iter().zip(sum).try_for_each(|(class, n)| e.int(&[class], n))
         },
     },
     Metric {
@@ -55,10 +50,7 @@ pub(super) const ROWS: &[Metric] = &[
         since: "0.1.0",
         read: |s, e| {
             Reason::ALL.iter().try_for_each(|reason| {
-                e.int(
-                    &[reason.as_str()],
-                    s.workers.iter().map(|w| w.reasons.get(*reason)).sum(),
-                )
+                e.int(&[reason.as_str()], s.workers.iter().map(|w| w.reasons.get(*reason)).sum())
             })
         },
     },
@@ -71,11 +63,7 @@ pub(super) const ROWS: &[Metric] = &[
         since: "0.1.0",
         read: |s, e| {
             Phase::ALL.iter().try_for_each(|phase| {
-                let us: u64 = s
-                    .workers
-                    .iter()
-                    .map(|w| w.phase_us[*phase as usize].get())
-                    .sum();
+                let us: u64 = s.workers.iter().map(|w| w.phase_us[*phase as usize].get()).sum();
                 e.float(&[phase.as_str()], us as f64 / 1e6)
             })
         },
@@ -105,9 +93,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["worker"],
         help: "Client connections accepted",
         since: "0.1.0",
-        read: |s, e| {
-            per_worker(s).try_for_each(|(worker, stats)| e.int(&[&worker], stats.accepted.get()))
-        },
+        read: |s, e| per_worker(s).try_for_each(|(worker, stats)| e.int(&[&worker], stats.accepted.get())),
     },
     Metric {
         name: "weir_downstream_connections_open",
@@ -117,9 +103,8 @@ pub(super) const ROWS: &[Metric] = &[
         help: "Client connections open at present",
         since: "0.1.0",
         read: |s, e| {
-            per_worker(s).try_for_each(|(worker, stats)| {
-                e.int(&[&worker], u64::try_from(stats.open.get()).unwrap_or(0))
-            })
+            per_worker(s)
+                .try_for_each(|(worker, stats)| e.int(&[&worker], u64::try_from(stats.open.get()).unwrap_or(0)))
         },
     },
     Metric {
@@ -247,9 +232,9 @@ pub(super) const ROWS: &[Metric] = &[
         help: "Connections to endpoints closed, by reason",
         since: "0.1.0",
         read: |s, e| {
-            CLOSE_REASONS.iter().try_for_each(|(reason, label)| {
-                e.int(&[label], counter(s, |w| &w.pool_closed[*reason as usize]))
-            })
+            CLOSE_REASONS
+                .iter()
+                .try_for_each(|(reason, label)| e.int(&[label], counter(s, |w| &w.pool_closed[*reason as usize])))
         },
     },
     Metric {
@@ -277,10 +262,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["worker"],
         help: "Times a worker's event loop woke up",
         since: "0.1.0",
-        read: |s, e| {
-            per_worker(s)
-                .try_for_each(|(worker, stats)| e.int(&[&worker], stats.loop_wakeups.get()))
-        },
+        read: |s, e| per_worker(s).try_for_each(|(worker, stats)| e.int(&[&worker], stats.loop_wakeups.get())),
     },
     Metric {
         name: "weir_loop_events_total",
@@ -289,9 +271,7 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["worker"],
         help: "Events that a worker handled; divided by the wake-ups, the mean batch",
         since: "0.1.0",
-        read: |s, e| {
-            per_worker(s).try_for_each(|(worker, stats)| e.int(&[&worker], stats.loop_events.get()))
-        },
+        read: |s, e| per_worker(s).try_for_each(|(worker, stats)| e.int(&[&worker], stats.loop_events.get())),
     },
     Metric {
         name: "weir_loop_messages_total",
@@ -300,28 +280,17 @@ pub(super) const ROWS: &[Metric] = &[
         labels: &["worker"],
         help: "Messages that a worker received from other threads",
         since: "0.1.0",
-        read: |s, e| {
-            per_worker(s)
-                .try_for_each(|(worker, stats)| e.int(&[&worker], stats.loop_messages.get()))
-        },
+        read: |s, e| per_worker(s).try_for_each(|(worker, stats)| e.int(&[&worker], stats.loop_messages.get())),
     },
 ];
 
 fn counter(sources: &Sources, pick: impl Fn(&WorkerStats) -> &Counter) -> u64 {
-    sources
-        .workers
-        .iter()
-        .map(|worker| pick(worker).get())
-        .fold(0, u64::wrapping_add)
+    sources.workers.iter().map(|worker| pick(worker).get()).fold(0, u64::wrapping_add)
 }
 
 /// The sum of a gauge; the workers are read one after the other, so it could dip below zero for a moment.
 fn gauge(sources: &Sources, pick: impl Fn(&WorkerStats) -> &Gauge) -> u64 {
-    let sum: i64 = sources
-        .workers
-        .iter()
-        .map(|worker| pick(worker).get())
-        .sum();
+    let sum: i64 = sources.workers.iter().map(|worker| pick(worker).get()).sum();
     u64::try_from(sum).unwrap_or(0)
 }
 
@@ -334,9 +303,5 @@ fn histogram(sources: &Sources, pick: impl Fn(&WorkerStats) -> &Histogram) -> Sn
 }
 
 fn per_worker(sources: &Sources) -> impl Iterator<Item = (String, &WorkerStats)> {
-    sources
-        .workers
-        .iter()
-        .enumerate()
-        .map(|(number, stats)| (number.to_string(), stats.as_ref()))
+    sources.workers.iter().enumerate().map(|(number, stats)| (number.to_string(), stats.as_ref()))
 }

@@ -72,11 +72,7 @@ impl EndpointUp<'_> {
     /// Logs (INFO) and counts.
     pub fn emit(&self) {
         Kind::EndpointUp.inc();
-        tracing::info!(
-            cluster = self.cluster,
-            endpoint = self.endpoint,
-            "endpoint is up"
-        );
+        tracing::info!(cluster = self.cluster, endpoint = self.endpoint, "endpoint is up");
     }
 }
 
@@ -84,12 +80,7 @@ impl EndpointDown<'_> {
     /// Logs (WARN) and counts.
     pub fn emit(&self) {
         Kind::EndpointDown.inc();
-        tracing::warn!(
-            cluster = self.cluster,
-            endpoint = self.endpoint,
-            error = self.error,
-            "endpoint is down"
-        );
+        tracing::warn!(cluster = self.cluster, endpoint = self.endpoint, error = self.error, "endpoint is down");
     }
 }
 
@@ -111,11 +102,7 @@ impl EndpointRestored<'_> {
     /// Logs (INFO) and counts.
     pub fn emit(&self) {
         Kind::EndpointRestored.inc();
-        tracing::info!(
-            cluster = self.cluster,
-            endpoint = self.endpoint,
-            "endpoint restored"
-        );
+        tracing::info!(cluster = self.cluster, endpoint = self.endpoint, "endpoint restored");
     }
 }
 

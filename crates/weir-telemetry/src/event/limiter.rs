@@ -14,10 +14,7 @@ pub(super) struct Limiter {
 
 impl Limiter {
     pub(super) const fn new() -> Self {
-        Self {
-            last: AtomicU64::new(0),
-            held_back: AtomicU64::new(0),
-        }
+        Self { last: AtomicU64::new(0), held_back: AtomicU64::new(0) }
     }
 
     /// `Some(n)`: write a line, `n` were held back since the one before. `None`: hold back.
@@ -29,12 +26,7 @@ impl Limiter {
     fn admit_at(&self, second: u64) -> Option<u64> {
         let last = self.last.load(Ordering::Relaxed);
         let now = second + 1;
-        if now > last
-            && self
-                .last
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
+        if now > last && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             return Some(self.held_back.swap(0, Ordering::Relaxed));
         }
         self.held_back.fetch_add(1, Ordering::Relaxed);

@@ -37,12 +37,7 @@ impl Started<'_> {
     /// Logs (INFO) and counts.
     pub fn emit(&self) {
         Kind::Started.inc();
-        tracing::info!(
-            version = self.version,
-            workers = self.workers,
-            max_fds = self.max_fds,
-            "started"
-        );
+        tracing::info!(version = self.version, workers = self.workers, max_fds = self.max_fds, "started");
     }
 }
 
@@ -50,11 +45,7 @@ impl ShutdownBegun<'_> {
     /// Logs (INFO) and counts.
     pub fn emit(&self) {
         Kind::ShutdownBegun.inc();
-        tracing::info!(
-            cause = self.cause,
-            deadline_ms = millis(self.deadline),
-            "stopping"
-        );
+        tracing::info!(cause = self.cause, deadline_ms = millis(self.deadline), "stopping");
     }
 }
 
@@ -66,11 +57,7 @@ impl ShutdownEnded {
         if self.cut == 0 {
             tracing::info!(took_ms, "stopped");
         } else {
-            tracing::warn!(
-                took_ms,
-                cut = self.cut,
-                "stopped; exchanges were cut at the deadline"
-            );
+            tracing::warn!(took_ms, cut = self.cut, "stopped; exchanges were cut at the deadline");
         }
     }
 }

@@ -44,11 +44,6 @@ impl ResolverRecovered<'_> {
     /// Logs (INFO) and counts.
     pub fn emit(&self) {
         Kind::ResolverRecovered.inc();
-        tracing::info!(
-            cluster = self.cluster,
-            host = self.host,
-            addresses = self.addresses,
-            "name resolves again"
-        );
+        tracing::info!(cluster = self.cluster, host = self.host, addresses = self.addresses, "name resolves again");
     }
 }

@@ -10,8 +10,7 @@ use super::{CheckOptions, ExplainOptions, fail, print};
 
 /// Reads and resolves a file. All its problems are printed to standard error.
 pub(crate) fn load(path: &Path) -> Result<Outcome, ExitCode> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| fail(&format!("{}: {error}", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|error| fail(&format!("{}: {error}", path.display())))?;
     let source = Source { name: path.display().to_string(), text };
     let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let files = |name: &Path| std::fs::read(folder.join(name));
@@ -49,8 +48,12 @@ pub(crate) fn check(options: &CheckOptions) -> ExitCode {
 /// `weir explain`
 pub(crate) fn explain(options: &ExplainOptions) -> ExitCode {
     let Some(code) = &options.code else {
-        let lines: String =
-            weir_config::CODES.iter().copied().flatten().map(|entry| format!("{}  {}\n", entry.code, entry.title)).collect();
+        let lines: String = weir_config::CODES
+            .iter()
+            .copied()
+            .flatten()
+            .map(|entry| format!("{}  {}\n", entry.code, entry.title))
+            .collect();
         return print(&lines);
     };
     match weir_config::explain(code) {

@@ -83,7 +83,9 @@ fn wait_for_stop(signals: &Receiver<i32>, running: &Running) -> Option<&'static 
             Ok(SIGTERM) => return Some("SIGTERM"),
             Ok(SIGINT) => return Some("SIGINT"),
             Ok(SIGUSR1) => running.reopen_logs(),
-            Ok(SIGHUP) => tracing::warn!("SIGHUP: the configuration is not reloaded while running; restart to change it"),
+            Ok(SIGHUP) => {
+                tracing::warn!("SIGHUP: the configuration is not reloaded while running; restart to change it")
+            }
             Ok(_) => {}
             Err(RecvTimeoutError::Timeout) if running.is_finished() => return None,
             Err(RecvTimeoutError::Timeout) => {}

@@ -104,7 +104,11 @@ impl Names {
                 if let EndpointSpec::Dns(dns) = spec {
                     let id = SourceId(sources.len() as u32);
                     places.insert(id, (cluster, entry));
-                    sources.push(Source { id, spec: Spec::Dns { host: Arc::clone(&dns.host), port: dns.port }, known: None });
+                    sources.push(Source {
+                        id,
+                        spec: Spec::Dns { host: Arc::clone(&dns.host), port: dns.port },
+                        known: None,
+                    });
                 }
             }
         }

@@ -45,7 +45,9 @@ pub(crate) enum StartError {
         source: ListenError,
     },
     /// The metrics listener could not be bound.
-    #[error("[metrics] bind = \"{address}\": {source}; choose another address, or switch it off with `enabled = false`")]
+    #[error(
+        "[metrics] bind = \"{address}\": {source}; choose another address, or switch it off with `enabled = false`"
+    )]
     Metrics {
         /// Where.
         address: std::net::SocketAddr,
@@ -245,11 +247,8 @@ fn bind_all(plan: &Plan, workers: usize) -> Result<(Sockets, Addresses, Vec<Sock
     let (mut sockets, mut addresses, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for (index, listener) in plan.listeners.iter().enumerate() {
         for bind in &listener.bind {
-            let options = ListenOptions {
-                ipv6_only: bind.ipv6_only,
-                unix_mode: bind.mode.unwrap_or(UNIX_MODE),
-                backlog: None,
-            };
+            let options =
+                ListenOptions { ipv6_only: bind.ipv6_only, unix_mode: bind.mode.unwrap_or(UNIX_MODE), backlog: None };
             let bound = bind_listener(&bind.address, workers, &options)
                 .map_err(|source| StartError::Listen { listener: Arc::clone(&listener.name), source })?;
             addresses.push((Arc::clone(&listener.name), bound.address));

@@ -43,7 +43,10 @@ impl View for Observed {
         let snapshot = self.shared.snapshot();
         let (now, wall) = (Clock.now(), Clock.wall());
         let named = snapshot.config.clusters.iter().zip(&self.algorithms);
-        let view = |(cluster, (config, algorithm)): (&Arc<weir_cluster::ClusterSnapshot<_>>, (&weir_proxy::runtime::ClusterConfig, &&str))| {
+        let view = |(cluster, (config, algorithm)): (
+            &Arc<weir_cluster::ClusterSnapshot<_>>,
+            (&weir_proxy::runtime::ClusterConfig, &&str),
+        )| {
             ClusterView {
                 name: config.plan.name.to_string(),
                 algorithm: (*algorithm).to_owned(),

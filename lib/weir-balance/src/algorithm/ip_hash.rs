@@ -41,18 +41,12 @@ struct IpHash {
 fn build(params: &Params, members: Vec<Member>, _: Option<&dyn Balancer>) -> Arc<dyn Balancer> {
     let group = Group::new(members);
     let draw = Draw::new(&group);
-    Arc::new(IpHash {
-        group,
-        draw,
-        bound: params.bounded_load.map(Bound::new),
-    })
+    Arc::new(IpHash { group, draw, bound: params.bounded_load.map(Bound::new) })
 }
 
 fn shares(_: &Params, members: &[Member]) -> Vec<f64> {
     let group = Group::new(members.to_vec());
-    (0..group.len())
-        .map(|at| group.weight(at) as f64 / group.total_weight() as f64)
-        .collect()
+    (0..group.len()).map(|at| group.weight(at) as f64 / group.total_weight() as f64).collect()
 }
 
 impl Balancer for IpHash {

@@ -81,28 +81,18 @@ mod tests {
 
     fn balancer(weights: &[u16]) -> (Vec<Arc<Load>>, Arc<dyn Balancer>) {
         let loads: Vec<_> = weights.iter().map(|_| Arc::new(Load::new())).collect();
-        let members = weights
-            .iter()
-            .zip(&loads)
-            .enumerate()
-            .map(|(at, (&weight, load))| Member {
-                id: EndpointId(at as u32),
-                name: at.to_string().into(),
-                weight: Weight::new(weight),
-                load: load.clone(),
-            });
+        let members = weights.iter().zip(&loads).enumerate().map(|(at, (&weight, load))| Member {
+            id: EndpointId(at as u32),
+            name: at.to_string().into(),
+            weight: Weight::new(weight),
+            load: load.clone(),
+        });
         let balancer = build(&Params::default(), members.collect(), None);
         (loads, balancer)
     }
 
     fn pick(balancer: &dyn Balancer) -> usize {
-        let ask = Ask {
-            now: Instant::ZERO,
-            worker: 0,
-            key: None,
-            seed: 0,
-            avoid: Avoid::NONE,
-        };
+        let ask = Ask { now: Instant::ZERO, worker: 0, key: None, seed: 0, avoid: Avoid::NONE };
         balancer.pick(&ask).unwrap()
     }
 

@@ -54,11 +54,7 @@ struct Maglev {
 fn build(params: &Params, members: Vec<Member>, _: Option<&dyn Balancer>) -> Arc<dyn Balancer> {
     let group = Group::new(members);
     let table = fill(params, &group);
-    Arc::new(Maglev {
-        group,
-        table,
-        bound: params.bounded_load.map(Bound::new),
-    })
+    Arc::new(Maglev { group, table, bound: params.bounded_load.map(Bound::new) })
 }
 
 fn shares(params: &Params, members: &[Member]) -> Vec<f64> {
@@ -68,10 +64,7 @@ fn shares(params: &Params, members: &[Member]) -> Vec<f64> {
     for &owner in &table {
         slots[owner as usize] += 1;
     }
-    slots
-        .into_iter()
-        .map(|owned| f64::from(owned) / table.len() as f64)
-        .collect()
+    slots.into_iter().map(|owned| f64::from(owned) / table.len() as f64).collect()
 }
 
 impl Balancer for Maglev {
@@ -108,21 +101,12 @@ fn fill(params: &Params, group: &Group) -> Box<[u32]> {
     let size = table_size(params.table_size, group.len());
     // In order of the names, so that the table is the same in whatever order the members are listed.
     let members = name_seeds(group);
-    let mut preferences: Vec<_> = members
-        .iter()
-        .map(|&(seed, _)| Preference::new(seed, size))
-        .collect();
-    let heaviest = (0..group.len())
-        .map(|at| group.weight(at))
-        .max()
-        .unwrap_or(1);
+    let mut preferences: Vec<_> = members.iter().map(|&(seed, _)| Preference::new(seed, size)).collect();
+    let heaviest = (0..group.len()).map(|at| group.weight(at)).max().unwrap_or(1);
     // Turn k of a member of weight w is due in round ⌈k · heaviest / w⌉, k from 1.
     let due = |turn: u64, at: usize| (turn * heaviest).div_ceil(group.weight(at));
-    let mut turns: BinaryHeap<_> = members
-        .iter()
-        .enumerate()
-        .map(|(rank, &(_, at))| Reverse((due(1, at), rank, 1_u64)))
-        .collect();
+    let mut turns: BinaryHeap<_> =
+        members.iter().enumerate().map(|(rank, &(_, at))| Reverse((due(1, at), rank, 1_u64))).collect();
     let mut table = vec![FREE; size as usize];
     for _ in 0..size {
         let Some(mut next) = turns.peek_mut() else {
@@ -147,10 +131,7 @@ impl Preference {
         let name = seed.to_le_bytes();
         let offset = XxHash64::oneshot(1, &name) % u64::from(size);
         let skip = XxHash64::oneshot(2, &name) % u64::from(size - 1).max(1) + 1;
-        Self {
-            slot: offset as u32,
-            skip: skip as u32,
-        }
+        Self { slot: offset as u32, skip: skip as u32 }
     }
 
     fn advance(&mut self, size: u32) {
@@ -162,9 +143,7 @@ impl Preference {
 /// The smallest prime that is at least `wanted` and the number of members, within the bound.
 fn table_size(wanted: u32, members: usize) -> u32 {
     let members = u32::try_from(members).unwrap_or(u32::MAX);
-    (wanted.max(members).max(2)..MAX_TABLE_SIZE)
-        .find(|&size| is_prime(size))
-        .unwrap_or(MAX_TABLE_SIZE)
+    (wanted.max(members).max(2)..MAX_TABLE_SIZE).find(|&size| is_prime(size)).unwrap_or(MAX_TABLE_SIZE)
 }
 
 /// By trial division; numbers up to [`MAX_TABLE_SIZE`].

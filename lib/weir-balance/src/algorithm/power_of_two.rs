@@ -63,11 +63,7 @@ impl Balancer for PowerOfTwo {
             }
         };
         let share = |at| (self.group.load(at), self.group.weight(at));
-        Some(if is_lighter(share(second), share(first)) {
-            second
-        } else {
-            first
-        })
+        Some(if is_lighter(share(second), share(first)) { second } else { first })
     }
 
     fn len(&self) -> usize {

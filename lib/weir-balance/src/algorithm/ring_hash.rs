@@ -72,12 +72,7 @@ struct Ring {
 fn build(params: &Params, members: Vec<Member>, _: Option<&dyn Balancer>) -> Arc<dyn Balancer> {
     let group = Group::new(members);
     let ring = Ring::new(params, &group);
-    Arc::new(RingHash {
-        group,
-        ring,
-        ketama: params.ketama,
-        bound: params.bounded_load.map(Bound::new),
-    })
+    Arc::new(RingHash { group, ring, ketama: params.ketama, bound: params.bounded_load.map(Bound::new) })
 }
 
 fn shares(params: &Params, members: &[Member]) -> Vec<f64> {
@@ -94,11 +89,7 @@ impl Balancer for RingHash {
         }
         let key = ask.key.unwrap_or(ask.seed);
         // nginx looks up the crc32 itself; ours is mixed, whatever the caller hashes with.
-        let point = if self.ketama {
-            key as u32
-        } else {
-            (splitmix64(key) >> 32) as u32
-        };
+        let point = if self.ketama { key as u32 } else { (splitmix64(key) >> 32) as u32 };
         walk(&self.group, self.bound, ask, key, self.ring.from(point))
     }
 
@@ -111,11 +102,7 @@ impl Balancer for RingHash {
 
 impl Ring {
     fn new(params: &Params, group: &Group) -> Self {
-        if params.ketama {
-            Self::from_points(ketama::points(group))
-        } else {
-            Self::from_points(points(params, group))
-        }
+        if params.ketama { Self::from_points(ketama::points(group)) } else { Self::from_points(points(params, group)) }
     }
 
     /// Points with their owners in the order of preference: of equal points the first one stays.
@@ -125,25 +112,15 @@ impl Ring {
         let (points, owners): (Vec<_>, Vec<_>) = points.into_iter().unzip();
         let shift = u32::BITS - points.len().max(2).ilog2();
         let sections = (0..=1_u64 << (u32::BITS - shift))
-            .map(|section| {
-                points.partition_point(|&point| u64::from(point) < section << shift) as u32
-            })
+            .map(|section| points.partition_point(|&point| u64::from(point) < section << shift) as u32)
             .collect();
-        Self {
-            points: points.into(),
-            owners: owners.into(),
-            sections,
-            shift,
-        }
+        Self { points: points.into(), owners: owners.into(), sections, shift }
     }
 
     /// The owners along the ring from `point` on, once round.
     fn from(&self, point: u32) -> impl Iterator<Item = usize> {
         let section = (point >> self.shift) as usize;
-        let (start, end) = (
-            self.sections[section] as usize,
-            self.sections[section + 1] as usize,
-        );
+        let (start, end) = (self.sections[section] as usize, self.sections[section + 1] as usize);
         let first = start + self.points[start..end].partition_point(|&at| at < point);
         let (before, after) = self.owners.split_at(first);
         after.iter().chain(before).map(|&owner| owner as usize)
@@ -151,18 +128,12 @@ impl Ring {
 
     fn shares(&self, members: usize) -> Vec<f64> {
         let mut owned = vec![0_u64; members];
-        let mut previous = self
-            .points
-            .last()
-            .map_or(0, |&last| i64::from(last) - (1 << 32));
+        let mut previous = self.points.last().map_or(0, |&last| i64::from(last) - (1 << 32));
         for (&point, &owner) in self.points.iter().zip(&self.owners) {
             owned[owner as usize] += (i64::from(point) - previous) as u64;
             previous = i64::from(point);
         }
-        owned
-            .into_iter()
-            .map(|arc| arc as f64 / (1_u64 << 32) as f64)
-            .collect()
+        owned.into_iter().map(|arc| arc as f64 / (1_u64 << 32) as f64).collect()
     }
 }
 
@@ -170,17 +141,13 @@ impl Ring {
 /// members are listed.
 fn points(params: &Params, group: &Group) -> Vec<(u32, u32)> {
     let halvings = halvings(params, group.total_weight());
-    let per_weight = params
-        .virtual_nodes
-        .map_or(DEFAULT_POINTS, |nodes| u64::from(nodes.max(1)));
+    let per_weight = params.virtual_nodes.map_or(DEFAULT_POINTS, |nodes| u64::from(nodes.max(1)));
     let count = |at: usize| ((group.weight(at) * per_weight) >> halvings).max(1);
     let seeds = name_seeds(group);
     let total: u64 = seeds.iter().map(|&(_, at)| count(at)).sum();
     let mut points = Vec::with_capacity(total as usize);
     for (seed, at) in seeds {
-        points.extend(
-            (0..count(at)).map(|j| ((splitmix64(seed ^ splitmix64(j)) >> 32) as u32, at as u32)),
-        );
+        points.extend((0..count(at)).map(|j| ((splitmix64(seed ^ splitmix64(j)) >> 32) as u32, at as u32)));
     }
     points
 }
@@ -194,9 +161,7 @@ fn halvings(params: &Params, total_weight: u64) -> u32 {
     };
     // Below 2^32 points per weight and 2^48 of weight; more saturates, which halves as well.
     let total = total_weight.saturating_mul(per_weight);
-    (0..u64::BITS)
-        .find(|&halvings| total >> halvings <= bound)
-        .unwrap_or(u64::BITS - 1)
+    (0..u64::BITS).find(|&halvings| total >> halvings <= bound).unwrap_or(u64::BITS - 1)
 }
 
 /// The members in the order of their names, each with the hash of its name. Members of one name (which
@@ -212,11 +177,6 @@ pub(crate) fn name_seeds(group: &Group) -> Vec<(u64, usize)> {
     };
     by_name
         .into_iter()
-        .flat_map(|(name, places)| {
-            places
-                .into_iter()
-                .enumerate()
-                .map(move |(nth, at)| (seed(name, nth), at))
-        })
+        .flat_map(|(name, places)| places.into_iter().enumerate().map(move |(nth, at)| (seed(name, nth), at)))
         .collect()
 }

@@ -78,11 +78,7 @@ struct Rotation {
 enum State {
     /// All workers together: `schedule[next mod period]`. `residue` is the part of each member's lag
     /// that no place in the schedule could express when it began.
-    Shared {
-        schedule: Box<[u16]>,
-        next: CachePadded<AtomicU64>,
-        residue: Box<[f64]>,
-    },
+    Shared { schedule: Box<[u16]>, next: CachePadded<AtomicU64>, residue: Box<[f64]> },
     /// Each worker for itself.
     PerWorker(Box<[CachePadded<Mutex<Currents>>]>),
 }
@@ -97,16 +93,9 @@ type Lags = BTreeMap<EndpointId, f64>;
 fn build(_: &Params, members: Vec<Member>, previous: Option<&dyn Balancer>) -> Arc<dyn Balancer> {
     let group = Group::new(members);
     let ids: Box<[_]> = group.members().iter().map(|member| member.id).collect();
-    let divisor = (0..group.len())
-        .map(|at| group.weight(at))
-        .fold(0, gcd)
-        .max(1);
-    let weights: Box<[_]> = (0..group.len())
-        .map(|at| (group.weight(at) / divisor) as i64)
-        .collect();
-    let before = previous
-        .and_then(Balancer::rotation)
-        .and_then(|state| state.downcast::<Rotation>().ok());
+    let divisor = (0..group.len()).map(|at| group.weight(at)).fold(0, gcd).max(1);
+    let weights: Box<[_]> = (0..group.len()).map(|at| (group.weight(at) / divisor) as i64).collect();
+    let before = previous.and_then(Balancer::rotation).and_then(|state| state.downcast::<Rotation>().ok());
     let rotation = match before {
         Some(before) if before.ids == ids && before.weights == weights => before,
         before => Arc::new(Rotation::new(ids, weights, before.as_deref())),
@@ -125,17 +114,11 @@ impl Balancer for Weighted {
             State::Shared { schedule, next, .. } => {
                 let turn = next.fetch_add(1, Ordering::Relaxed) % self.rotation.period;
                 let at = usize::from(schedule[turn as usize]);
-                if self.group.is_free(at, &ask.avoid) {
-                    Some(at)
-                } else {
-                    self.retry(schedule, next, ask)
-                }
+                if self.group.is_free(at, &ask.avoid) { Some(at) } else { self.retry(schedule, next, ask) }
             }
             State::PerWorker(rotations) => {
                 let mut currents = lock_any(rotations, ask.worker);
-                currents.step(&self.rotation.weights, |at| {
-                    self.group.is_free(at, &ask.avoid)
-                })
+                currents.step(&self.rotation.weights, |at| self.group.is_free(at, &ask.avoid))
             }
         }
     }
@@ -161,10 +144,7 @@ impl Weighted {
         (0..RETRY_TURNS)
             .map(|_| usize::from(schedule[turn() as usize]))
             .find(|&at| self.group.is_free(at, &ask.avoid))
-            .or_else(|| {
-                self.group
-                    .first_free(turn() as usize % self.group.len(), &ask.avoid)
-            })
+            .or_else(|| self.group.first_free(turn() as usize % self.group.len(), &ask.avoid))
     }
 }
 
@@ -178,45 +158,26 @@ impl Rotation {
         } else {
             State::per_worker(&ids, &weights, before)
         };
-        Self {
-            ids,
-            weights,
-            period,
-            state,
-        }
+        Self { ids, weights, period, state }
     }
 
     /// The lags in rotation number `worker`.
     fn lags(&self, worker: usize) -> Lags {
         let period = self.period as f64;
         match &self.state {
-            State::Shared {
-                schedule,
-                next,
-                residue,
-            } => {
+            State::Shared { schedule, next, residue } => {
                 let turn = (next.load(Ordering::Relaxed) % self.period.max(1)) as usize;
-                let mut currents: Vec<_> = self
-                    .weights
-                    .iter()
-                    .map(|weight| weight * turn as i64)
-                    .collect();
+                let mut currents: Vec<_> = self.weights.iter().map(|weight| weight * turn as i64).collect();
                 for &at in &schedule[..turn] {
                     currents[usize::from(at)] -= self.period as i64;
                 }
-                let lags = currents
-                    .into_iter()
-                    .zip(residue)
-                    .map(|(current, residue)| current as f64 / period + residue);
+                let lags =
+                    currents.into_iter().zip(residue).map(|(current, residue)| current as f64 / period + residue);
                 self.ids.iter().copied().zip(lags).collect()
             }
             State::PerWorker(rotations) => {
                 let currents = lock_any(rotations, worker);
-                self.ids
-                    .iter()
-                    .zip(&currents.0)
-                    .map(|(id, &current)| (*id, current as f64 / period))
-                    .collect()
+                self.ids.iter().zip(&currents.0).map(|(id, &current)| (*id, current as f64 / period)).collect()
             }
         }
     }
@@ -230,21 +191,13 @@ impl State {
         let period: i64 = weights.iter().sum();
         let lags = before.map(|before| before.lags(0)).unwrap_or_default();
         // Members that were there before, with their lag then.
-        let carried: Vec<_> = ids
-            .iter()
-            .enumerate()
-            .filter_map(|(at, id)| Some((at, *lags.get(id)?)))
-            .collect();
-        let off =
-            |currents: &Currents, at: usize, lag: f64| lag - currents.0[at] as f64 / period as f64;
+        let carried: Vec<_> = ids.iter().enumerate().filter_map(|(at, id)| Some((at, *lags.get(id)?))).collect();
+        let off = |currents: &Currents, at: usize, lag: f64| lag - currents.0[at] as f64 / period as f64;
         let mut nearest = (f64::INFINITY, 0, Currents::zero(ids.len()));
         let mut currents = Currents::zero(ids.len());
         let mut schedule = Vec::with_capacity(period as usize);
         for turn in 0..period as u64 {
-            let distance = carried
-                .iter()
-                .map(|&(at, lag)| off(&currents, at, lag).powi(2))
-                .sum::<f64>();
+            let distance = carried.iter().map(|&(at, lag)| off(&currents, at, lag).powi(2)).sum::<f64>();
             if distance < nearest.0 {
                 nearest = (distance, turn, currents.clone());
             }
@@ -257,11 +210,7 @@ impl State {
             residue[at] = off(&currents, at, lag).clamp(-RESIDUE_LIMIT, RESIDUE_LIMIT);
         }
         let next = CachePadded::new(AtomicU64::new(start));
-        Self::Shared {
-            schedule: schedule.into(),
-            next,
-            residue: residue.into(),
-        }
+        Self::Shared { schedule: schedule.into(), next, residue: residue.into() }
     }
 
     /// A rotation per worker. Those of `before` are continued one by one; new ones start at
@@ -274,22 +223,13 @@ impl State {
             let current = |id| lags.get(id).map_or(0, |lag| (lag * period).round() as i64);
             Currents(ids.iter().map(current).collect())
         };
-        if matches!(
-            before,
-            Some(Rotation {
-                state: Self::PerWorker(_),
-                ..
-            })
-        ) {
+        if matches!(before, Some(Rotation { state: Self::PerWorker(_), .. })) {
             return Self::PerWorker(
-                (0..ROTATIONS)
-                    .map(|worker| CachePadded::new(Mutex::new(continued(worker))))
-                    .collect(),
+                (0..ROTATIONS).map(|worker| CachePadded::new(Mutex::new(continued(worker)))).collect(),
             );
         }
         let mut currents = continued(0);
-        let stagger =
-            (period as usize / ROTATIONS).clamp(1, (STAGGER_BUDGET / ids.len().max(1)).max(1));
+        let stagger = (period as usize / ROTATIONS).clamp(1, (STAGGER_BUDGET / ids.len().max(1)).max(1));
         let rotations = (0..ROTATIONS).map(|_| {
             let here = currents.clone();
             for _ in 0..stagger {
@@ -339,9 +279,7 @@ fn lock_any(rotations: &[CachePadded<Mutex<Currents>>], worker: usize) -> MutexG
             Err(TryLockError::WouldBlock) => {}
         }
     }
-    rotations[own]
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    rotations[own].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn gcd(a: u64, b: u64) -> u64 {

@@ -19,19 +19,12 @@ pub(crate) fn member(id: u32, weight: u16) -> Member {
 
 /// Members 0, 1, … of these weights, all idle.
 pub(crate) fn members(weights: &[u16]) -> Vec<Member> {
-    weights
-        .iter()
-        .enumerate()
-        .map(|(id, &weight)| member(id as u32, weight))
-        .collect()
+    weights.iter().enumerate().map(|(id, &weight)| member(id as u32, weight)).collect()
 }
 
 /// The default parameters with the algorithm of `row`.
 pub(crate) fn params(row: &Row) -> Params {
-    Params {
-        algorithm: row.algorithm,
-        ..Params::default()
-    }
+    Params { algorithm: row.algorithm, ..Params::default() }
 }
 
 pub(crate) fn balancer(row: &Row, members: &[Member]) -> Arc<dyn Balancer> {
@@ -40,19 +33,10 @@ pub(crate) fn balancer(row: &Row, members: &[Member]) -> Arc<dyn Balancer> {
 
 /// A question with `seed`, and a key made of it.
 pub(crate) fn ask(seed: u64) -> Ask {
-    Ask {
-        now: Instant::ZERO,
-        worker: 0,
-        key: Some(splitmix64(!seed)),
-        seed,
-        avoid: Avoid::NONE,
-    }
+    Ask { now: Instant::ZERO, worker: 0, key: Some(splitmix64(!seed)), seed, avoid: Avoid::NONE }
 }
 
 /// A question with this key.
 pub(crate) fn keyed(key: u64) -> Ask {
-    Ask {
-        key: Some(key),
-        ..ask(0)
-    }
+    Ask { key: Some(key), ..ask(0) }
 }

@@ -184,9 +184,7 @@ fn at_most_64_probes_of_a_cluster_are_in_flight() {
 fn one_that_leaves_is_abandoned_and_forgotten() {
     let mut checker = Checker::new(exact());
     checker.set_endpoints(&[A, B], at(0), 1);
-    let [Output::StartProbe(a, _), Output::StartProbe(b, _)] = outputs(&mut checker)[..] else {
-        panic!()
-    };
+    let [Output::StartProbe(a, _), Output::StartProbe(b, _)] = outputs(&mut checker)[..] else { panic!() };
     checker.set_endpoints(&[B], at(1), 1);
     assert_eq!(outputs(&mut checker), [Output::AbandonProbe(a)]);
     checker.handle_probe_result(a, at(2), Ok(()));
@@ -237,8 +235,7 @@ struct Expected {
 
 impl Expected {
     fn answered(&mut self, ok: bool, params: &Params) {
-        let (says, needed) =
-            if ok { (Health::Up, params.rise) } else { (Health::Down, params.fall) };
+        let (says, needed) = if ok { (Health::Up, params.rise) } else { (Health::Down, params.fall) };
         self.in_a_row = if self.health == says { 0 } else { self.in_a_row + 1 };
         if self.in_a_row >= needed || (self.health == Health::Unknown && self.in_a_row == 1) {
             self.health = says;
@@ -301,8 +298,7 @@ impl World {
                     assert!(self.open.insert(probe), "started twice");
                     expected.in_flight = Some(probe);
                     expected.started = Some(self.now);
-                    let (ok, delay) =
-                        self.behaviour.get(&probe.endpoint).copied().unwrap_or((true, 1));
+                    let (ok, delay) = self.behaviour.get(&probe.endpoint).copied().unwrap_or((true, 1));
                     if delay <= 300 {
                         let due = self.now + Duration::from_millis(delay);
                         self.answers.insert((due, probe, ok));
@@ -326,11 +322,7 @@ impl World {
             }
         }
         for (id, expected) in &self.expected {
-            assert_eq!(
-                self.checker.health(*id),
-                expected.health,
-                "{id:?} changed without evidence"
-            );
+            assert_eq!(self.checker.health(*id), expected.health, "{id:?} changed without evidence");
             assert_eq!(self.told.get(id).copied().unwrap_or_default(), expected.health);
             let usable = self.checker.is_usable(*id, self.now);
             match expected.health {

@@ -25,12 +25,7 @@ fn open(pool: &mut Pool<u32>, quota: &LocalQuota, n: u32, now: Instant) -> Vec<S
 }
 
 /// Sweeps and removes what it hands out.
-fn sweep(
-    pool: &mut Pool<u32>,
-    quota: &LocalQuota,
-    share: usize,
-    now: Instant,
-) -> Vec<(u32, CloseReason)> {
+fn sweep(pool: &mut Pool<u32>, quota: &LocalQuota, share: usize, now: Instant) -> Vec<(u32, CloseReason)> {
     let mut out = Vec::new();
     pool.sweep(now, share, &mut |slot, conn, reason| out.push((slot, conn, reason)));
     for &(slot, _, reason) in &out {
@@ -110,12 +105,7 @@ fn one_that_is_too_old_is_not_handed_out_and_its_sweep_is_due_at_once() {
 #[test]
 fn lifetime_and_uses_end_a_connection_at_its_return() {
     let quota = LocalQuota::new(8);
-    let settings = Params {
-        max_lifetime: Some(10 * SEC),
-        lifetime_jitter: 0.0,
-        max_uses: Some(2),
-        ..params()
-    };
+    let settings = Params { max_lifetime: Some(10 * SEC), lifetime_jitter: 0.0, max_uses: Some(2), ..params() };
     let mut pool = Pool::new(settings);
     let slots = open(&mut pool, &quota, 2, at(0));
     assert_eq!(pool.release(slots[0], at(10_000)), Released::Close(CloseReason::Lifetime));
@@ -129,8 +119,7 @@ fn lifetime_and_uses_end_a_connection_at_its_return() {
 #[test]
 fn lifetimes_are_spread_below_the_maximum() {
     let settings = Params { max_lifetime: Some(100 * SEC), lifetime_jitter: 0.2, ..params() };
-    let drawn: Vec<Duration> =
-        (0..1_000).map(|seed| draw_expiry(&settings, at(0), seed) - Instant::ZERO).collect();
+    let drawn: Vec<Duration> = (0..1_000).map(|seed| draw_expiry(&settings, at(0), seed) - Instant::ZERO).collect();
     assert!(drawn.iter().all(|d| (80 * SEC..=100 * SEC).contains(d)));
     assert!(drawn.iter().filter(|d| **d < 90 * SEC).count().abs_diff(500) < 60, "evenly");
 }
@@ -144,11 +133,7 @@ fn nothing_is_trimmed_at_return_nor_within_the_peak_window() {
         assert_eq!(pool.release(slot, at(100)), Released::Kept);
     }
     for second in 1..8 {
-        assert_eq!(
-            sweep(&mut pool, &quota, 4, at(second * 1_000)),
-            [],
-            "the peak of 40 needs them"
-        );
+        assert_eq!(sweep(&mut pool, &quota, 4, at(second * 1_000)), [], "the peak of 40 needs them");
     }
     // Then the surplus of 36 goes by quarters, oldest first, once a second.
     let mut left = Vec::new();
@@ -220,12 +205,7 @@ fn a_drain_empties_the_pool_whatever_state_a_connection_is_in() {
 #[test]
 fn a_moved_connection_keeps_its_age_its_uses_and_its_place() {
     let quota = LocalQuota::new(1);
-    let settings = Params {
-        max_lifetime: Some(10 * SEC),
-        lifetime_jitter: 0.0,
-        max_uses: Some(3),
-        ..params()
-    };
+    let settings = Params { max_lifetime: Some(10 * SEC), lifetime_jitter: 0.0, max_uses: Some(3), ..params() };
     let (mut from, mut to) = (Pool::new(settings.clone()), Pool::new(settings));
     let slot = open(&mut from, &quota, 1, at(0))[0];
     assert_eq!(from.release(slot, at(1)), Released::Kept);
@@ -302,12 +282,7 @@ impl Model {
     }
 
     /// The first fit one that `next` takes out of the idle ones; unfit ones on the way are doomed.
-    fn take(
-        &mut self,
-        settings: &Params,
-        now: Instant,
-        next: fn(&mut Vec<Conn>) -> Option<Conn>,
-    ) -> Option<Conn> {
+    fn take(&mut self, settings: &Params, now: Instant, next: fn(&mut Vec<Conn>) -> Option<Conn>) -> Option<Conn> {
         loop {
             let conn = next(&mut self.idle)?;
             let Some(reason) = self.unfit(&conn, settings, now) else { return Some(conn) };

@@ -79,11 +79,7 @@ fn clean_time_makes_the_next_ejection_shorter() {
     // An hour clean: from the start.
     detector.handle_timeout(at(115));
     fail(&mut detector, 1, 5, at(4_000));
-    assert_eq!(
-        outputs(&mut detector),
-        [eject(1, 4_010, 1)],
-        "restored and ejected again between polls"
-    );
+    assert_eq!(outputs(&mut detector), [eject(1, 4_010, 1)], "restored and ejected again between polls");
 }
 
 #[test]

@@ -28,10 +28,7 @@ fn rule(hosts: &[&str], path: &str) -> Rule {
         methods: vec![],
         headers: vec![],
         query: vec![],
-        action: Action::Forward {
-            cluster: ClusterId(0),
-            rewrite: None,
-        },
+        action: Action::Forward { cluster: ClusterId(0), rewrite: None },
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         deadline: None,
@@ -43,13 +40,7 @@ fn view<'a>(host: &'a str, target: &'a str, fields: &'a dyn crate::Fields) -> Re
         Some((path, query)) => (path, Some(query.as_bytes())),
         None => (target, None),
     };
-    RequestView {
-        host: host.as_bytes(),
-        path: path.as_bytes(),
-        query,
-        method: "GET",
-        fields,
-    }
+    RequestView { host: host.as_bytes(), path: path.as_bytes(), query, method: "GET", fields }
 }
 
 #[track_caller]
@@ -91,13 +82,7 @@ fn hosts_exact_before_longest_suffix_before_any() {
 #[test]
 fn paths_exact_before_longest_prefix_before_regex_before_any() {
     check(
-        &[
-            rule(&[], ""),
-            rule(&[], "~/a/[0-9]+"),
-            rule(&[], "/a/b"),
-            rule(&[], "/a/b/c/"),
-            rule(&[], "=/a/b/c"),
-        ],
+        &[rule(&[], ""), rule(&[], "~/a/[0-9]+"), rule(&[], "/a/b"), rule(&[], "/a/b/c/"), rule(&[], "=/a/b/c")],
         &[
             ("h", "/", Some(0)),
             ("h", "/a/1", Some(1)),
@@ -121,10 +106,7 @@ fn more_conditions_come_first_then_the_order_given() {
     let mut get = plain.clone();
     get.methods = vec!["GET".into(), "HEAD".into()];
     let mut get_and_query = get.clone();
-    get_and_query.query = vec![QueryMatch {
-        name: "v".into(),
-        value: TextMatch::Exact("2 x".into()),
-    }];
+    get_and_query.query = vec![QueryMatch { name: "v".into(), value: TextMatch::Exact("2 x".into()) }];
     check(
         &[plain.clone(), plain, post, get, get_and_query],
         &[
@@ -134,20 +116,14 @@ fn more_conditions_come_first_then_the_order_given() {
             ("h", "/a?v=3", Some(3)),
         ],
     );
-    check(
-        &[rule(&[], "/a"), rule(&[], "/a/")],
-        &[("h", "/a", Some(0))],
-    );
+    check(&[rule(&[], "/a"), rule(&[], "/a/")], &[("h", "/a", Some(0))]);
 }
 
 #[test]
 fn a_rule_that_fails_on_a_condition_leaves_room_for_less_specific_ones() {
     let mut exact = rule(&["a.org"], "=/x");
     exact.methods = vec!["POST".into()];
-    check(
-        &[exact, rule(&["*.org"], "/x"), rule(&[], "")],
-        &[("a.org", "/x", Some(1)), ("a.org", "/y", Some(2))],
-    );
+    check(&[exact, rule(&["*.org"], "/x"), rule(&[], "")], &[("a.org", "/x", Some(1)), ("a.org", "/y", Some(2))]);
 }
 
 #[test]
@@ -156,19 +132,12 @@ fn fields_and_parameters() {
     let fields: [(&str, &[u8]); 4] = [("X-A", b"1"), ("x-a", b"2"), ("X-B", b""), ("X-C", b"\xff")];
     let check = |name: &str, value: TextMatch, expect: bool| {
         let mut with_header = rule(&[], "");
-        with_header.headers = vec![HeaderMatch {
-            name: name.into(),
-            value: value.clone(),
-        }];
+        with_header.headers = vec![HeaderMatch { name: name.into(), value: value.clone() }];
         let found = Router::new(vec![with_header]).route(&view("h", "/", &fields));
         assert_eq!(found.is_some(), expect, "header {name} {value:?}");
         let mut with_query = rule(&[], "");
-        with_query.query = vec![QueryMatch {
-            name: name.into(),
-            value: value.clone(),
-        }];
-        let found =
-            Router::new(vec![with_query]).route(&view("h", "/?x-a=1&x-a=%32&x-b&x-c=%ff", &fields));
+        with_query.query = vec![QueryMatch { name: name.into(), value: value.clone() }];
+        let found = Router::new(vec![with_query]).route(&view("h", "/?x-a=1&x-a=%32&x-b&x-c=%ff", &fields));
         assert_eq!(found.is_some(), expect, "parameter {name} {value:?}");
     };
     check("x-a", TextMatch::Present, true);
@@ -188,10 +157,7 @@ fn fields_and_parameters() {
 #[test]
 fn a_host_too_long_for_a_name_matches_rules_for_any_host_only() {
     let long = "a.".repeat(200) + "org";
-    check(
-        &[rule(&["*.org"], ""), rule(&[], "")],
-        &[(&long, "/", Some(1))],
-    );
+    check(&[rule(&["*.org"], ""), rule(&[], "")], &[(&long, "/", Some(1))]);
 }
 
 #[test]
@@ -207,10 +173,7 @@ fn naive(rules: &[Rule], request: &RequestView<'_>) -> Option<RouteId> {
         if rule.hosts.is_empty() {
             return Some((0, 0));
         }
-        let ranks = rule
-            .hosts
-            .iter()
-            .filter(|condition| host_matches(condition, host));
+        let ranks = rule.hosts.iter().filter(|condition| host_matches(condition, host));
         ranks
             .map(|condition| match condition {
                 HostMatch::Exact(_) => (2, 0),
@@ -226,50 +189,27 @@ fn naive(rules: &[Rule], request: &RequestView<'_>) -> Option<RouteId> {
     };
     let ranked = rules.iter().enumerate().filter_map(|(at, rule)| {
         let matches = path_matches(&rule.path, request.path) && rest_matches(rule, request);
-        let rank = (
-            host_rank(rule)?,
-            path_rank(rule),
-            rest_count(rule),
-            std::cmp::Reverse(at),
-        );
+        let rank = (host_rank(rule)?, path_rank(rule), rest_count(rule), std::cmp::Reverse(at));
         matches.then_some((rank, at))
     });
     ranked.max().map(|(_, at)| RouteId(at as u32))
 }
 
 fn rules() -> impl Strategy<Value = Vec<Rule>> {
-    let hosts = vec(
-        prop::sample::select(vec![
-            "a.org",
-            "b.org",
-            "x.a.org",
-            "*.org",
-            "*.a.org",
-            "*.x.a.org",
-        ]),
-        0..3,
-    );
+    let hosts = vec(prop::sample::select(vec!["a.org", "b.org", "x.a.org", "*.org", "*.a.org", "*.x.a.org"]), 0..3);
     let path = prop::sample::select(vec![
         "", "/", "/a", "/a/", "/a/b", "/ab", "=/", "=/a", "=/a/b", "~/a.*", "~/[ab]", "=/a/",
     ]);
     let methods = prop::sample::select(vec!["", "GET", "POST"]);
     let header = prop::option::of(prop::sample::select(vec!["x-a", "x-b"]));
     let query = prop::option::of(prop::sample::select(vec!["q", "r"]));
-    let one =
-        (hosts, path, methods, header, query).prop_map(|(hosts, path, method, header, query)| {
-            let mut rule = rule(&hosts, path);
-            rule.methods
-                .extend((!method.is_empty()).then(|| Arc::from(method)));
-            rule.headers.extend(header.map(|name| HeaderMatch {
-                name: name.into(),
-                value: TextMatch::Present,
-            }));
-            rule.query.extend(query.map(|name| QueryMatch {
-                name: name.into(),
-                value: TextMatch::Present,
-            }));
-            rule
-        });
+    let one = (hosts, path, methods, header, query).prop_map(|(hosts, path, method, header, query)| {
+        let mut rule = rule(&hosts, path);
+        rule.methods.extend((!method.is_empty()).then(|| Arc::from(method)));
+        rule.headers.extend(header.map(|name| HeaderMatch { name: name.into(), value: TextMatch::Present }));
+        rule.query.extend(query.map(|name| QueryMatch { name: name.into(), value: TextMatch::Present }));
+        rule
+    });
     vec(one, 0..40)
 }
 

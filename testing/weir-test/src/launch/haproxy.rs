@@ -63,13 +63,8 @@ mod tests {
     #[test]
     fn forwards() {
         let origin = Origin::named("behind");
-        let haproxy = Haproxy::run(&format!(
-            "listen l\n  bind 127.0.0.1:{{port}}\n  server s 127.0.0.1:{}",
-            origin.port()
-        ));
-        assert_eq!(
-            Client::local(haproxy.port()).get("/").unwrap().text(),
-            "behind"
-        );
+        let haproxy =
+            Haproxy::run(&format!("listen l\n  bind 127.0.0.1:{{port}}\n  server s 127.0.0.1:{}", origin.port()));
+        assert_eq!(Client::local(haproxy.port()).get("/").unwrap().text(), "behind");
     }
 }

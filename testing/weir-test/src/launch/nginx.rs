@@ -36,25 +36,12 @@ impl Nginx {
              \x20 client_body_temp_path {root}/body;\n  proxy_temp_path {root}/proxy;\n  fastcgi_temp_path {root}/fastcgi;\n\
              \x20 uwsgi_temp_path {root}/uwsgi;\n  scgi_temp_path {root}/scgi;\n\
              \x20 server {{\n    listen 127.0.0.1:{port};\n{server}\n  }}\n}}\n",
-            user = if rustix::process::getuid().is_root() {
-                "root"
-            } else {
-                "nobody"
-            },
+            user = if rustix::process::getuid().is_root() { "root" } else { "nobody" },
         );
         let file = dir.write("nginx.conf", config);
-        let mut command = Command::new(if std::path::Path::new("/usr/sbin/nginx").exists() {
-            "/usr/sbin/nginx"
-        } else {
-            "nginx"
-        });
-        command
-            .arg("-e")
-            .arg("stderr")
-            .arg("-p")
-            .arg(dir.path())
-            .arg("-c")
-            .arg(file);
+        let mut command =
+            Command::new(if std::path::Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" });
+        command.arg("-e").arg("stderr").arg("-p").arg(dir.path()).arg("-c").arg(file);
         let mut process = Process::spawn("nginx", command, dir.path());
         process.wait_connect(loopback(port), PATIENCE);
         Self { process, port, dir }
@@ -84,9 +71,6 @@ mod tests {
     #[test]
     fn answers() {
         let nginx = Nginx::run("    location / { return 200 \"hello\"; }");
-        assert_eq!(
-            Client::local(nginx.port()).get("/").unwrap().text(),
-            "hello"
-        );
+        assert_eq!(Client::local(nginx.port()).get("/").unwrap().text(), "hello");
     }
 }

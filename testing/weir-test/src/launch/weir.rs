@@ -54,11 +54,7 @@ impl Weir {
         let text = fill_in(config, dir.path(), port, port2, metrics);
         let file = dir.write("weir.toml", text);
         let mut command = Command::new(weir_binary());
-        command
-            .arg("run")
-            .arg(&file)
-            .args(&options.args)
-            .current_dir(dir.path());
+        command.arg("run").arg(&file).args(&options.args).current_dir(dir.path());
         command.envs(options.env.iter().map(|(k, v)| (k, v)));
         let mut process = Process::spawn("weir", command, dir.path());
         if !options.dont_wait {
@@ -68,14 +64,7 @@ impl Weir {
                 }
             }
         }
-        Self {
-            process,
-            port,
-            port2,
-            metrics,
-            config: file,
-            dir,
-        }
+        Self { process, port, port2, metrics, config: file, dir }
     }
 
     /// The port that `{port}` stands for.
@@ -104,9 +93,7 @@ impl Weir {
     /// If there is no response.
     #[track_caller]
     pub fn get(&self, path: &str) -> Response {
-        self.client()
-            .get(path)
-            .unwrap_or_else(|e| panic!("GET {path}: {e}"))
+        self.client().get(path).unwrap_or_else(|e| panic!("GET {path}: {e}"))
     }
 
     /// The text of `/metrics`.
@@ -126,9 +113,7 @@ impl Weir {
     /// If there is no response.
     #[track_caller]
     pub fn observe(&self, path: &str) -> Response {
-        Client::local(self.metrics)
-            .get(path)
-            .unwrap_or_else(|e| panic!("GET {path}: {e}"))
+        Client::local(self.metrics).get(path).unwrap_or_else(|e| panic!("GET {path}: {e}"))
     }
 
     /// The sum of all series of a metric whose line contains every one of `labels`; `None` if there is none.
@@ -142,10 +127,7 @@ impl Weir {
 
     /// Rewrites the configuration file (the same marks stand for the same ports).
     pub fn rewrite_config(&self, config: &str) {
-        self.dir.write(
-            "weir.toml",
-            fill_in(config, self.dir.path(), self.port, self.port2, self.metrics),
-        );
+        self.dir.write("weir.toml", fill_in(config, self.dir.path(), self.port, self.port2, self.metrics));
     }
 
     /// The configuration file.
@@ -192,39 +174,28 @@ pub fn weir_binary() -> PathBuf {
             return PathBuf::from(path);
         }
     }
-    let test =
-        std::env::current_exe().unwrap_or_else(|e| panic!("no path of the test itself: {e}"));
+    let test = std::env::current_exe().unwrap_or_else(|e| panic!("no path of the test itself: {e}"));
     // target/PROFILE/deps/NAME-HASH
     let binary = test.ancestors().nth(2).map(|folder| folder.join("weir"));
     match binary {
         Some(path) if path.is_file() => path,
-        _ => panic!(
-            "no weir binary beside {}: run `cargo build -p weir` (or `cargo xtask test`) first",
-            test.display()
-        ),
+        _ => {
+            panic!("no weir binary beside {}: run `cargo build -p weir` (or `cargo xtask test`) first", test.display())
+        }
     }
 }
 
 fn sum_series(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let values: Vec<f64> = text
         .lines()
-        .filter(|line| {
-            line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with(['{', ' ']))
-        })
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
         .filter(|line| labels.iter().all(|label| line.contains(label)))
         .map(|line| {
             let value = line.rsplit(' ').next().unwrap_or_default();
-            value
-                .parse()
-                .unwrap_or_else(|_| panic!("not a sample: {line:?}"))
+            value.parse().unwrap_or_else(|_| panic!("not a sample: {line:?}"))
         })
         .collect();
-    if values.is_empty() {
-        None
-    } else {
-        Some(values.iter().sum())
-    }
+    if values.is_empty() { None } else { Some(values.iter().sum()) }
 }
 
 #[cfg(test)]
@@ -242,13 +213,7 @@ mod tests {
 
     #[test]
     fn marks_are_filled_in() {
-        let text = fill_in(
-            "bind = \"127.0.0.1:{port}\" {port2} {metrics} {dir}",
-            Path::new("/d"),
-            1,
-            2,
-            3,
-        );
+        let text = fill_in("bind = \"127.0.0.1:{port}\" {port2} {metrics} {dir}", Path::new("/d"), 1, 2, 3);
         assert_eq!(text, "bind = \"127.0.0.1:1\" 2 3 /d");
     }
 }

@@ -21,9 +21,7 @@ const POINTS_PER_WEIGHT: u64 = 160;
 
 pub(super) fn points(group: &Group) -> Vec<(u32, u32)> {
     let total = group.total_weight() * POINTS_PER_WEIGHT;
-    let halvings = (0..u64::BITS)
-        .find(|&halvings| total >> halvings <= MAX_RING_POINTS)
-        .unwrap_or(0);
+    let halvings = (0..u64::BITS).find(|&halvings| total >> halvings <= MAX_RING_POINTS).unwrap_or(0);
     let mut points = Vec::with_capacity((total >> halvings) as usize);
     for (at, member) in group.members().iter().enumerate() {
         let (host, port) = host_and_port(&member.name);
