@@ -1,6 +1,6 @@
 //! `[[route]]`: what happens to which requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_route::{Action, HeaderEdits, PathMatch, Redirect, Respond, Rewrite, Rule};
@@ -236,7 +236,7 @@ pub(crate) fn resolve(
             sound,
         });
     }
-    let somewhere: Vec<usize> = placed
+    let somewhere: BTreeSet<usize> = placed
         .iter()
         .flat_map(|placed| placed.homes.iter().copied())
         .collect();
@@ -649,10 +649,16 @@ fn check_reachable(placed: &[Placed], report: &mut Report) {
     for (at, later) in placed.iter().enumerate() {
         let earlier = placed.iter().take(at);
         for earlier in earlier {
-            let everywhere = !later.homes.is_empty()
-                && later.homes.iter().all(|home| earlier.homes.contains(home));
-            let somewhere = later.homes.iter().any(|home| earlier.homes.contains(home));
-            if !somewhere || !order::covers(&earlier.rule, &later.rule) {
+            if !order::covers(&earlier.rule, &later.rule) {
+                continue;
+            }
+            let shared = later
+                .homes
+                .iter()
+                .filter(|home| earlier.homes.contains(home))
+                .count();
+            let everywhere = shared > 0 && shared == later.homes.len();
+            if shared == 0 {
                 continue;
             }
             if order::covers(&later.rule, &earlier.rule) {
