@@ -104,3 +104,132 @@ fn text_covers(a: &TextMatch, b: &TextMatch) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use regex::Regex;
+    use weir_route::{Action, HeaderEdits, HeaderMatch, Respond};
+
+    use super::*;
+
+    /// What `Rule` says, spelt out: the reference that `covers` is held against.
+    fn matches(rule: &Rule, host: &str, path: &str, method: &str, canary: Option<&str>) -> bool {
+        let one_host = |one: &HostMatch| match one {
+            HostMatch::Exact(exact) => **exact == *host,
+            HostMatch::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
+        };
+        let path = match &rule.path {
+            PathMatch::Any => true,
+            PathMatch::Exact(exact) => **exact == *path,
+            PathMatch::Prefix(prefix) if &**prefix == "/" => true,
+            PathMatch::Prefix(prefix) => {
+                *path == **prefix || path.starts_with(&format!("{prefix}/"))
+            }
+            PathMatch::Regex(regex) => regex
+                .find(path)
+                .is_some_and(|found| found.range() == (0..path.len())),
+        };
+        let header = |one: &HeaderMatch| match &one.value {
+            TextMatch::Present => canary.is_some(),
+            TextMatch::Absent => canary.is_none(),
+            TextMatch::Exact(exact) => canary == Some(&**exact),
+            TextMatch::Regex(regex) => canary.is_some_and(|value| regex.is_match(value)),
+        };
+        path && (rule.hosts.is_empty() || rule.hosts.iter().any(one_host))
+            && (rule.methods.is_empty() || rule.methods.iter().any(|one| **one == *method))
+            && rule.headers.iter().all(header)
+    }
+
+    fn rules() -> impl Strategy<Value = Rule> {
+        let arc = |text: &str| Arc::<str>::from(text);
+        let host = prop_oneof![
+            Just(HostMatch::Exact(arc("a.org"))),
+            Just(HostMatch::Exact(arc("x.a.org"))),
+            Just(HostMatch::Suffix(arc(".a.org"))),
+            Just(HostMatch::Suffix(arc(".org"))),
+        ];
+        let path = prop_oneof![
+            Just(PathMatch::Any),
+            proptest::sample::select(vec!["/", "/a", "/a/b"])
+                .prop_map(move |text| PathMatch::Exact(arc(text))),
+            proptest::sample::select(vec!["/", "/a", "/a/b"])
+                .prop_map(move |text| PathMatch::Prefix(arc(text))),
+            proptest::sample::select(vec![".*", "/a.*", "^/.*$"])
+                .prop_map(|text| PathMatch::Regex(Regex::new(text).unwrap())),
+        ];
+        let value = prop_oneof![
+            Just(TextMatch::Present),
+            Just(TextMatch::Absent),
+            proptest::sample::select(vec!["yes", "no"])
+                .prop_map(move |text| TextMatch::Exact(arc(text))),
+            Just(TextMatch::Regex(Regex::new("^y").unwrap())),
+        ];
+        let methods = proptest::sample::subsequence(vec!["GET", "PUT"], 0..=2);
+        (
+            proptest::collection::vec(host, 0..3),
+            path,
+            methods,
+            proptest::option::of(value),
+        )
+            .prop_map(move |(hosts, path, methods, value)| Rule {
+                name: arc("r"),
+                hosts,
+                path,
+                methods: methods.into_iter().map(arc).collect(),
+                headers: value
+                    .map(|value| HeaderMatch {
+                        name: arc("x-canary"),
+                        value,
+                    })
+                    .into_iter()
+                    .collect(),
+                query: Vec::new(),
+                action: Action::Respond(Respond {
+                    status: 200,
+                    content_type: arc(""),
+                    body: Arc::from([]),
+                }),
+                request_headers: HeaderEdits::default(),
+                response_headers: HeaderEdits::default(),
+                deadline: None,
+            })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// A route that is reported as unreachable really is.
+        #[test]
+        fn what_is_covered_is_matched(a in rules(), b in rules()) {
+            prop_assert!(covers(&a, &a));
+            if !covers(&a, &b) {
+                return Ok(());
+            }
+            for host in ["a.org", "x.a.org", "y.a.org", "b.org", "com"] {
+                for path in ["/", "/a", "/ab", "/a/b", "/a/b/c", "//"] {
+                    for method in ["GET", "PUT", "POST"] {
+                        for canary in [None, Some("yes"), Some("yep"), Some("no")] {
+                            prop_assert!(
+                                !matches(&b, host, path, method, canary) || matches(&a, host, path, method, canary),
+                                "{a:?}\n{b:?}\n{host} {path} {method} {canary:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+
+        /// A covering route is never tried before what it covers, unless both say equally much.
+        #[test]
+        fn the_more_specific_of_two_is_tried_first(a in rules(), b in rules()) {
+            if covers(&a, &b) && !covers(&b, &a) && a.hosts.len() <= 1 && b.hosts.len() <= 1
+                && !matches!(a.path, PathMatch::Regex(_)) && !matches!(b.path, PathMatch::Regex(_))
+            {
+                prop_assert!(rank(&b) <= rank(&a), "{a:?}\n{b:?}");
+            }
+        }
+    }
+}
