@@ -211,9 +211,9 @@ respond = {{}}
     let order = [
         "exact-with-method",
         "exact",
-        "regex",
         "longer-prefix",
         "prefix",
+        "regex",
         "suffix",
         "any-host-exact",
         "default",
