@@ -18,7 +18,7 @@ use crate::worker::{Message, Worker};
 impl Worker {
     /// The first attempt of a request.
     pub(crate) fn admit<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
-        let stamp = self.stamp(io);
+        let stamp = io.clock();
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         exchange.times.stamp(Phase::Admit, stamp);
         let config = Rc::clone(&self.view);
