@@ -238,7 +238,6 @@ impl Worker {
             method: head.method.as_str(),
             fields: &HeadFields(head),
         });
-        times.stamp(Phase::Route, io.clock());
         let used = head.len;
         let taken = match routed {
             None => self.answer_directly(io, conn, http, head, rest, times, Reason::NoRoute),
@@ -249,6 +248,7 @@ impl Worker {
                         let exchange =
                             self.new_exchange(io, conn, view, http, head, rule, rule_id, cluster.0, path, times);
                         let id = ExchangeId(self.exchanges.insert(exchange));
+                        self.stats.in_flight.inc();
                         if let Some(client) = self.conns.client(conn) {
                             client.exchange = Some(id);
                         }
