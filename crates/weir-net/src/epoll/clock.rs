@@ -3,14 +3,12 @@
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::time::{ClockId, clock_gettime};
 use weir_core::{Instant, WallTime};
 
 /// How long an offset between monotonic and wall-clock time is trusted: the wall clock may be stepped.
 const WALL_TRUST: Duration = Duration::from_secs(1);
 
-/// Nanoseconds of `CLOCK_MONOTONIC` at which the process's clock reads 1.
-static EPOCH: OnceLock<u64> = OnceLock::new();
+static EPOCH: OnceLock<std::time::Instant> = OnceLock::new();
 
 /// The monotonic clock of the process. It starts (nearly at zero) when it is first read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,10 +17,9 @@ pub struct Clock;
 impl Clock {
     /// Reads the clock.
     pub fn now(self) -> Instant {
-        // A vDSO call and a subtraction: `std::time::Instant` checks for overflows that cannot happen here.
-        let nanos = monotonic_nanos();
+        let elapsed = EPOCH.get_or_init(std::time::Instant::now).elapsed();
         // One, so that `Instant::ZERO` stays free to mean "before everything".
-        Instant::from_nanos(nanos - *EPOCH.get_or_init(|| nanos) + 1)
+        Instant::from_nanos(1) + elapsed
     }
 
     /// Reads the wall clock. A clock set before 1970 reads as 1970.
@@ -30,12 +27,6 @@ impl Clock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         WallTime::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
-}
-
-fn monotonic_nanos() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    // Since the machine started: neither negative nor anywhere near the range's end.
-    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
 /// Wall-clock time derived from the monotonic one; compared with the real wall clock once a second.

@@ -154,13 +154,12 @@ fn write_forwarding(out: &mut Vec<u8>, parts: &RequestParts<'_, '_, '_>) {
             append_list(out, b"X-Forwarded-For: ", values(FieldKind::XForwardedFor));
             write_ip(out, peer);
             out.extend_from_slice(write::CRLF);
-            match values(FieldKind::XRealIp).next() {
-                Some(value) => write::field(out, "X-Real-IP", value),
-                None => {
-                    out.extend_from_slice(b"X-Real-IP: ");
-                    write_ip(out, peer);
-                    out.extend_from_slice(write::CRLF);
-                }
+            if let Some(value) = values(FieldKind::XRealIp).next() {
+                write::field(out, "X-Real-IP", value);
+            } else {
+                out.extend_from_slice(b"X-Real-IP: ");
+                write_ip(out, peer);
+                out.extend_from_slice(write::CRLF);
             }
         }
         write::field(out, "X-Forwarded-Proto", values(FieldKind::XForwardedProto).next().unwrap_or(b"http"));
