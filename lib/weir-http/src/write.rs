@@ -53,16 +53,16 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(CRLF);
 }
 
-/// `content-length: n`
+/// `Content-Length: n`
 #[inline]
 pub fn content_length(out: &mut Vec<u8>, n: u64) {
-    field(out, "content-length", itoa::Buffer::new().format(n).as_bytes());
+    field(out, "Content-Length", itoa::Buffer::new().format(n).as_bytes());
 }
 
-/// `transfer-encoding: chunked`
+/// `Transfer-Encoding: chunked`
 #[inline]
 pub fn transfer_encoding_chunked(out: &mut Vec<u8>) {
-    field(out, "transfer-encoding", b"chunked");
+    field(out, "Transfer-Encoding", b"chunked");
 }
 
 /// The empty line after the fields of a head or of a trailer section.
@@ -174,8 +174,8 @@ mod tests {
         check(|out| status_line(out, 999, b""), "HTTP/1.1 999 \r\n");
         check(|out| field(out, "X-A", b"b c"), "X-A: b c\r\n");
         check(|out| field(out, "X-A", b""), "X-A: \r\n");
-        check(|out| content_length(out, u64::MAX), "content-length: 18446744073709551615\r\n");
-        check(transfer_encoding_chunked, "transfer-encoding: chunked\r\n");
+        check(|out| content_length(out, u64::MAX), "Content-Length: 18446744073709551615\r\n");
+        check(transfer_encoding_chunked, "Transfer-Encoding: chunked\r\n");
         check(end_head, "\r\n");
     }
 
