@@ -11,6 +11,7 @@
 
 mod buffers;
 mod conns;
+mod date;
 mod exchange;
 pub mod keeper;
 mod log;
