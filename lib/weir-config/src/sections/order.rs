@@ -32,10 +32,7 @@ pub(crate) fn rank(rule: &Rule) -> Rank {
 /// Whether every request that `b` matches is matched by `a` too. May say no where the truth is yes
 /// (regular expressions are compared as text), never the other way round.
 pub(crate) fn covers(a: &Rule, b: &Rule) -> bool {
-    path_covers(&a.path, &b.path)
-        && hosts_cover(&a.hosts, &b.hosts)
-        && methods_cover(a, b)
-        && conditions_cover(a, b)
+    path_covers(&a.path, &b.path) && hosts_cover(&a.hosts, &b.hosts) && methods_cover(a, b) && conditions_cover(a, b)
 }
 
 fn path_covers(a: &PathMatch, b: &PathMatch) -> bool {
@@ -44,19 +41,14 @@ fn path_covers(a: &PathMatch, b: &PathMatch) -> bool {
         (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
         (PathMatch::Prefix(a), PathMatch::Exact(b) | PathMatch::Prefix(b)) => is_below(a, b),
         (PathMatch::Prefix(a), _) => &**a == "/",
-        (PathMatch::Regex(a), PathMatch::Regex(b)) => {
-            a.as_str() == b.as_str() || matches_all(a.as_str())
-        }
+        (PathMatch::Regex(a), PathMatch::Regex(b)) => a.as_str() == b.as_str() || matches_all(a.as_str()),
         (PathMatch::Regex(a), _) => matches_all(a.as_str()),
         (PathMatch::Exact(_), _) => false,
     }
 }
 
 fn matches_all(regex: &str) -> bool {
-    matches!(
-        regex.trim_start_matches('^').trim_end_matches('$'),
-        ".*" | "/.*"
-    )
+    matches!(regex.trim_start_matches('^').trim_end_matches('$'), ".*" | "/.*")
 }
 
 fn is_below(prefix: &str, path: &str) -> bool {
@@ -76,21 +68,13 @@ fn host_covers(a: &HostMatch, b: &HostMatch) -> bool {
 }
 
 fn methods_cover(a: &Rule, b: &Rule) -> bool {
-    a.methods.is_empty()
-        || (!b.methods.is_empty() && b.methods.iter().all(|method| a.methods.contains(method)))
+    a.methods.is_empty() || (!b.methods.is_empty() && b.methods.iter().all(|method| a.methods.contains(method)))
 }
 
 fn conditions_cover(a: &Rule, b: &Rule) -> bool {
-    let headers = a.headers.iter().all(|a| {
-        b.headers
-            .iter()
-            .any(|b| a.name == b.name && text_covers(&a.value, &b.value))
-    });
-    let query = a.query.iter().all(|a| {
-        b.query
-            .iter()
-            .any(|b| a.name == b.name && text_covers(&a.value, &b.value))
-    });
+    let headers =
+        a.headers.iter().all(|a| b.headers.iter().any(|b| a.name == b.name && text_covers(&a.value, &b.value)));
+    let query = a.query.iter().all(|a| b.query.iter().any(|b| a.name == b.name && text_covers(&a.value, &b.value)));
     headers && query
 }
 
