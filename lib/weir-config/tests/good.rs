@@ -58,7 +58,7 @@ fn defaults_are_those_of_the_crates_below() {
     assert_eq!(cluster.pool, weir_pool_core::Params::default());
     assert_eq!(cluster.limit, weir_limit::Params::default());
     assert_eq!(cluster.timeouts, weir_resilience::Timeouts::default());
-    assert!((cluster.panic_threshold - 0.5).abs() < f64::EPSILON);
+    assert!((cluster.panic_threshold - 0.0).abs() < f64::EPSILON);
     let http = http(&plan, 0);
     assert_eq!(http.limits, weir_http::Limits::default());
     assert_eq!(http.path_policy, weir_route::PathPolicy::default());
@@ -153,7 +153,7 @@ respond = {{}}
     let plan = common::plan(&text);
     let names: Vec<_> = http(&plan, 0).routes.iter().map(|route| &*route.name).collect();
     let order =
-        ["exact-with-method", "exact", "regex", "longer-prefix", "prefix", "suffix", "any-host-exact", "default"];
+        ["exact-with-method", "exact", "longer-prefix", "prefix", "regex", "suffix", "any-host-exact", "default"];
     assert_eq!(names, order);
     assert!(matches!(http(&plan, 0).routes[7].action, Action::Forward { .. }));
     assert!(matches!(http(&plan, 0).routes[7].path, PathMatch::Any));

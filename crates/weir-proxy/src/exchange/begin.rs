@@ -212,7 +212,7 @@ impl Worker {
         first_byte: Instant,
     ) -> Taken {
         let mut times = PhaseTimes::starting(first_byte);
-        times.stamp(Phase::Head, self.stamp(io));
+        times.stamp(Phase::Head, io.clock());
 
         if head.method == Method::Connect {
             self.refuse_request(io, conn, http, Reason::NotImplemented, first_byte, Some(head));
@@ -238,7 +238,7 @@ impl Worker {
             method: head.method.as_str(),
             fields: &HeadFields(head),
         });
-        times.stamp(Phase::Route, self.stamp(io));
+        times.stamp(Phase::Route, io.clock());
         let used = head.len;
         let taken = match routed {
             None => self.answer_directly(io, conn, http, head, rest, times, Reason::NoRoute),

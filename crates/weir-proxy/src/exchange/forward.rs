@@ -218,9 +218,8 @@ pub(crate) fn write_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>
     }
     match (parts.version, parts.keep_client) {
         (Version::Http11, true) => {}
-        (Version::Http11, false) => out.extend_from_slice(b"Connection: close\r\n"),
         (Version::Http10, true) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-        (Version::Http10, false) => out.extend_from_slice(b"Connection: close\r\n"),
+        (_, false) => out.extend_from_slice(b"Connection: close\r\n"),
     }
     write::end_head(out);
 }

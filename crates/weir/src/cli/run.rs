@@ -86,10 +86,9 @@ fn wait_for_stop(signals: &Receiver<i32>, running: &Running) -> Option<&'static 
             Ok(SIGHUP) => {
                 tracing::warn!("SIGHUP: the configuration is not reloaded while running; restart to change it")
             }
-            Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) if running.is_finished() => return None,
-            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) if running.is_finished() => return None,
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

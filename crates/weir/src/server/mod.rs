@@ -114,8 +114,7 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
         None => None,
         Some(metrics) => {
             let address = metrics.bind;
-            let socket = bind_metrics(address).map_err(|source| StartError::Metrics { address, source })?;
-            socket
+            bind_metrics(address).map_err(|source| StartError::Metrics { address, source })?
         }
     };
     if let Some(user) = &plan.process.user {

@@ -30,10 +30,11 @@ pub(crate) static CLUSTER: Table = Table {
         key(
             "panic_threshold",
             Kind::Share { min: 0.0, max: 1.0 },
-            Default::Value("\"50%\""),
-            "Below this share of usable endpoints, health is ignored and all get traffic: with most endpoints gone, the \
-             few that are left would be crushed, and checks that fail everywhere are more likely wrong than right. \
-             Panic is counted and visible. `\"0%\"` never panics.",
+            Default::Value("\"0%\""),
+            "Below this share of usable endpoints, health is ignored and all get traffic: with most endpoints of a large \
+             cluster gone, the few that are left would be crushed, and checks that fail everywhere are more likely wrong \
+             than right. Panic is counted and visible. `\"0%\"` never panics, which is right for a handful of \
+             endpoints: with two of three down, the third should get everything. `\"50%\"` is usual for ten and more.",
         ),
         key("health", Kind::Table(&health::HEALTH), Default::Value("{}"), "Active checks of the endpoints."),
         key(

@@ -1,6 +1,6 @@
 //! `[[route]]`: what happens to which requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_route::{Action, HeaderEdits, PathMatch, Redirect, Respond, Rewrite, Rule};
@@ -21,7 +21,7 @@ pub(crate) static ROUTE: Table = Table {
     header: "[[route]]",
     doc: "Conditions and one action: `cluster`, `redirect` or `respond`. All conditions must hold; a route without \
           conditions matches everything. The most specific route that matches is taken: first by host (exact, then the \
-          longest suffix, then any), then by path (exact, then regular expression, then the longest prefix, then any), \
+          longest suffix, then any), then by path (exact, then the longest prefix, then regular expression, then any), \
           then by the number of further conditions, then by place in the file.",
     keys: &[
         key(
@@ -206,10 +206,10 @@ pub(crate) fn resolve(
         let sound = report.error_count() == before;
         placed.push(Placed { rule, homes, span: node.span.clone(), sound });
     }
-    let somewhere: Vec<usize> = placed.iter().flat_map(|placed| placed.homes.iter().copied()).collect();
+    let somewhere: BTreeSet<usize> = placed.iter().flat_map(|placed| placed.homes.iter().copied()).collect();
     placed.retain(|placed: &Placed| placed.sound);
-    placed.sort_by_key(|placed| order::rank(&placed.rule));
     check_reachable(&placed, report);
+    placed.sort_by_key(|placed| order::rank(&placed.rule));
     for placed in &placed {
         for home in &placed.homes {
             let Some(Protocol::Http(http)) = listeners.get_mut(*home).map(|built| &mut built.listener.protocol) else {
@@ -501,39 +501,38 @@ fn respond(node: &Node, files: &dyn Files, report: &mut Report) -> Respond {
 
 // === reachability ===
 
-/// Compares each route with those tried before it: all of them, because a bound on routes makes that cheap.
+/// Compares every two routes, in the order of the file: the bound on routes makes that cheap.
 fn check_reachable(placed: &[Placed], report: &mut Report) {
     for (at, later) in placed.iter().enumerate() {
-        let earlier = placed.iter().take(at);
-        for earlier in earlier {
-            let everywhere = !later.homes.is_empty() && later.homes.iter().all(|home| earlier.homes.contains(home));
-            let somewhere = later.homes.iter().any(|home| earlier.homes.contains(home));
-            if !somewhere || !order::covers(&earlier.rule, &later.rule) {
+        for (other_at, other) in placed.iter().enumerate() {
+            let earlier = other_at < at;
+            if other_at == at || !order::shadows(&other.rule, &later.rule, earlier) {
                 continue;
             }
-            if order::covers(&later.rule, &earlier.rule) {
+            let shared = later.homes.iter().filter(|home| other.homes.contains(home)).count();
+            if shared > 0 && order::shadows(&later.rule, &other.rule, true) {
                 report
                     .error(
                         codes::DUPLICATE_ROUTE,
                         &later.span,
                         format!(
                             "routes {} and {} match the same requests",
-                            quoted(&earlier.rule.name),
+                            quoted(&other.rule.name),
                             quoted(&later.rule.name)
                         ),
                     )
-                    .note_at("the other one is here", &earlier.span)
+                    .note_at("the other one is here", &other.span)
                     .help("take one out, or make one of them more specific");
                 break;
             }
-            if everywhere {
+            if shared > 0 && shared == later.homes.len() {
                 report
                     .warning(
                         codes::UNREACHABLE_ROUTE,
                         &later.span,
                         format!("route {} is never reached", quoted(&later.rule.name)),
                     )
-                    .note_at(format!("route {} takes every request first", quoted(&earlier.rule.name)), &earlier.span)
+                    .note_at(format!("route {} takes every request first", quoted(&other.rule.name)), &other.span)
                     .help("take it out, or make it more specific");
                 break;
             }
@@ -546,7 +545,7 @@ fn check_default(rules: &[Rule], span: &Span, report: &mut Report) {
     let Some((default, others)) = rules.split_first().filter(|(default, _)| &*default.name == "default") else {
         return;
     };
-    if let Some(other) = others.iter().find(|other| order::covers(other, default)) {
+    if let Some(other) = others.iter().find(|other| order::shadows(other, default, true)) {
         report
             .error(
                 codes::DUPLICATE_ROUTE,
