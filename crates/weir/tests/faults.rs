@@ -128,9 +128,9 @@ fn heavy_a_stopped_server_is_found_by_http_probes_and_is_used_again_when_it_goes
 
 #[test]
 fn all_down_is_told_at_once() {
-    // With a panic threshold (the default) the endpoints are tried all the same; without, nobody is asked.
+    // With a panic threshold the endpoints are tried all the same; without (the default), nobody is asked.
     for (panic, reason, end) in
-        [("", "connect_refused", "U:connect"), ("panic_threshold = \"0%\"\n", "no_endpoint", "W:pick")]
+        [("panic_threshold = \"50%\"\n", "connect_refused", "U:connect"), ("", "no_endpoint", "W:pick")]
     {
         let ports = [free_port(), free_port(), free_port()];
         let rest = panic.to_owned() + "[cluster.c.health]\nfall = 1\nrise = 1\n";
