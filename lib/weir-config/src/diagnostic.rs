@@ -75,61 +75,30 @@ impl Diagnostic {
         };
         let mut out = String::new();
         let headline = format!("{}[{}]", self.severity.as_str(), self.code);
-        let _ = writeln!(
-            out,
-            "{}{}",
-            paint.with(tone, &headline),
-            paint.with(Tone::Bold, &format!(": {}", self.message))
-        );
+        let _ =
+            writeln!(out, "{}{}", paint.with(tone, &headline), paint.with(Tone::Bold, &format!(": {}", self.message)));
         let (line_text, line_start) = line_at(&source.text, self.span.start);
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
         let blue = |text: &str| paint.with(Tone::Blue, text);
-        let _ = writeln!(
-            out,
-            "{gutter}{} {}:{}:{}",
-            blue("-->"),
-            source.name,
-            self.line,
-            self.column
-        );
-        let excerpt = excerpt(
-            line_text,
-            self.span.start.saturating_sub(line_start),
-            self.span.len(),
-        );
+        let _ = writeln!(out, "{gutter}{} {}:{}:{}", blue("-->"), source.name, self.line, self.column);
+        let excerpt = excerpt(line_text, self.span.start.saturating_sub(line_start), self.span.len());
         let _ = writeln!(out, "{gutter} {}", blue("|"));
         let _ = writeln!(out, "{} {} {}", blue(&number), blue("|"), excerpt.text);
         let mut marks = "^".repeat(excerpt.width);
         if !self.label.is_empty() {
             let _ = write!(marks, " {}", self.label);
         }
-        let _ = writeln!(
-            out,
-            "{gutter} {} {}{}",
-            blue("|"),
-            excerpt.pad,
-            paint.with(tone, &marks)
-        );
+        let _ = writeln!(out, "{gutter} {} {}{}", blue("|"), excerpt.pad, paint.with(tone, &marks));
         for note in &self.notes {
             let place = note.span.as_ref().map_or_else(String::new, |span| {
                 let (line, column) = position(&source.text, span.start);
                 format!(" ({}:{line}:{column})", source.name)
             });
-            let _ = writeln!(
-                out,
-                "{gutter} {} {}{place}",
-                blue("="),
-                labelled(&paint, "note: ", &note.message)
-            );
+            let _ = writeln!(out, "{gutter} {} {}{place}", blue("="), labelled(&paint, "note: ", &note.message));
         }
         if let Some(help) = &self.help {
-            let _ = writeln!(
-                out,
-                "{gutter} {} {}",
-                blue("="),
-                labelled(&paint, "help: ", help)
-            );
+            let _ = writeln!(out, "{gutter} {} {}", blue("="), labelled(&paint, "help: ", help));
         }
         out
     }
@@ -139,11 +108,7 @@ impl Diagnostic {
 pub fn position(text: &str, offset: usize) -> (usize, usize) {
     let (line_text, start) = line_at(text, offset);
     let line = text.get(..start).map_or(0, count_lines) + 1;
-    let column = line_text
-        .char_indices()
-        .take_while(|(at, _)| start + at < offset)
-        .count()
-        + 1;
+    let column = line_text.char_indices().take_while(|(at, _)| start + at < offset).count() + 1;
     (line, column)
 }
 
@@ -161,28 +126,14 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new() -> Self {
-        Self {
-            list: Vec::new(),
-            overflow: blank(),
-            errors: 0,
-        }
+        Self { list: Vec::new(), overflow: blank(), errors: 0 }
     }
 
-    pub(crate) fn error(
-        &mut self,
-        code: Code,
-        span: &Span,
-        message: impl Into<String>,
-    ) -> &mut Diagnostic {
+    pub(crate) fn error(&mut self, code: Code, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
         self.push(code, Severity::Error, span, message.into())
     }
 
-    pub(crate) fn warning(
-        &mut self,
-        code: Code,
-        span: &Span,
-        message: impl Into<String>,
-    ) -> &mut Diagnostic {
+    pub(crate) fn warning(&mut self, code: Code, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
         self.push(code, Severity::Warning, span, message.into())
     }
 
@@ -194,21 +145,9 @@ impl Report {
         self.errors
     }
 
-    fn push(
-        &mut self,
-        code: Code,
-        severity: Severity,
-        span: &Span,
-        message: String,
-    ) -> &mut Diagnostic {
+    fn push(&mut self, code: Code, severity: Severity, span: &Span, message: String) -> &mut Diagnostic {
         self.errors += usize::from(severity == Severity::Error);
-        let new = Diagnostic {
-            code,
-            severity,
-            message,
-            span: span.clone(),
-            ..blank()
-        };
+        let new = Diagnostic { code, severity, message, span: span.clone(), ..blank() };
         if self.list.len() >= MAX_DIAGNOSTICS {
             self.overflow = new;
             return &mut self.overflow;
@@ -248,18 +187,12 @@ impl Diagnostic {
     }
 
     pub(crate) fn note(&mut self, message: impl Into<String>) -> &mut Self {
-        self.notes.push(Note {
-            message: message.into(),
-            span: None,
-        });
+        self.notes.push(Note { message: message.into(), span: None });
         self
     }
 
     pub(crate) fn note_at(&mut self, message: impl Into<String>, span: &Span) -> &mut Self {
-        self.notes.push(Note {
-            message: message.into(),
-            span: Some(span.clone()),
-        });
+        self.notes.push(Note { message: message.into(), span: Some(span.clone()) });
         self
     }
 }
@@ -267,11 +200,7 @@ impl Diagnostic {
 /// A piece of the user's text within a message: in back quotes, escaped, at most 60 characters.
 pub(crate) fn quoted(text: &str) -> String {
     const MAX_CHARS: usize = 60;
-    let mut shown: String = text
-        .chars()
-        .take(MAX_CHARS)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut shown: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
     // Quotes need no escape between back quotes.
     shown = shown.replace("\\\"", "\"").replace("\\'", "'");
     if text.chars().nth(MAX_CHARS).is_some() {
@@ -293,23 +222,12 @@ fn excerpt(line: &str, at: usize, len: usize) -> Excerpt {
     const MAX_CHARS: usize = 120;
     const BEFORE: usize = 60;
     let clean = |c: char| {
-        if c.is_control() && c != '\t' {
-            '\u{FFFD}'
-        } else {
-            c
-        }
+        if c.is_control() && c != '\t' { '\u{FFFD}' } else { c }
     };
     let before = line.char_indices().take_while(|(i, _)| *i < at).count();
     let total = line.chars().count();
-    let marked = line
-        .char_indices()
-        .filter(|(i, _)| *i >= at && *i < at.saturating_add(len))
-        .count();
-    let skip = if total > MAX_CHARS {
-        before.saturating_sub(BEFORE)
-    } else {
-        0
-    };
+    let marked = line.char_indices().filter(|(i, _)| *i >= at && *i < at.saturating_add(len)).count();
+    let skip = if total > MAX_CHARS { before.saturating_sub(BEFORE) } else { 0 };
     let mut text = String::new();
     let mut pad = String::new();
     if skip > 0 {
@@ -323,11 +241,7 @@ fn excerpt(line: &str, at: usize, len: usize) -> Excerpt {
     let spaces = line.chars().skip(skip).take(before - skip);
     pad.extend(spaces.map(|c| if c == '\t' { '\t' } else { ' ' }));
     let room = (skip + MAX_CHARS).saturating_sub(before).max(1);
-    Excerpt {
-        text,
-        pad,
-        width: marked.clamp(1, room),
-    }
+    Excerpt { text, pad, width: marked.clamp(1, room) }
 }
 
 /// The line that holds byte `offset`, without its end, and where it starts.
@@ -423,10 +337,7 @@ mod tests {
         let cut = excerpt(&line, 500, 4);
         assert!(cut.text.chars().count() <= 122);
         let at = cut.pad.chars().count();
-        assert_eq!(
-            cut.text.chars().skip(at).take(4).collect::<String>(),
-            "HERE"
-        );
+        assert_eq!(cut.text.chars().skip(at).take(4).collect::<String>(), "HERE");
         assert_eq!(cut.width, 4);
     }
 

@@ -138,9 +138,7 @@ impl Node {
 
     /// The value, if it is there and valid.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
-        self.entry(key)
-            .map(|entry| &entry.value)
-            .filter(|value| value.is_valid())
+        self.entry(key).map(|entry| &entry.value).filter(|value| value.is_valid())
     }
 
     /// The entry, if the user wrote it.
@@ -152,15 +150,13 @@ impl Node {
     pub(crate) fn changed(&self, key: &str) -> Option<&Entry> {
         let row = self.table.key(key)?;
         let entry = self.written(key)?;
-        let same =
-            matches!(row.default, Default::Value(text) if text == inline(&row.kind, &entry.value));
+        let same = matches!(row.default, Default::Value(text) if text == inline(&row.kind, &entry.value));
         (!same).then_some(entry)
     }
 
     /// A text value.
     pub(crate) fn text(&self, key: &str) -> Option<&Value> {
-        self.get(key)
-            .filter(|value| matches!(value.data, Data::Text(_)))
+        self.get(key).filter(|value| matches!(value.data, Data::Text(_)))
     }
 
     pub(crate) fn str(&self, key: &str) -> &str {
@@ -168,10 +164,7 @@ impl Node {
     }
 
     pub(crate) fn bool(&self, key: &str) -> bool {
-        matches!(
-            self.get(key).map(|value| &value.data),
-            Some(Data::Bool(true))
-        )
+        matches!(self.get(key).map(|value| &value.data), Some(Data::Bool(true)))
     }
 
     /// The number; `None` if absent or written as the word that stands for "none".
@@ -184,9 +177,7 @@ impl Node {
 
     /// The number in 32 bits; the table's range keeps it within.
     pub(crate) fn u32(&self, key: &str) -> u32 {
-        self.int(key)
-            .and_then(|int| u32::try_from(int).ok())
-            .unwrap_or(0)
+        self.int(key).and_then(|int| u32::try_from(int).ok()).unwrap_or(0)
     }
 
     pub(crate) fn opt_u32(&self, key: &str) -> Option<u32> {
@@ -194,9 +185,7 @@ impl Node {
     }
 
     pub(crate) fn u16(&self, key: &str) -> u16 {
-        self.int(key)
-            .and_then(|int| u16::try_from(int).ok())
-            .unwrap_or(0)
+        self.int(key).and_then(|int| u16::try_from(int).ok()).unwrap_or(0)
     }
 
     pub(crate) fn number(&self, key: &str) -> Option<f64> {
@@ -230,37 +219,24 @@ impl Node {
     }
 
     pub(crate) fn table_mut(&mut self, key: &str) -> Option<&mut Self> {
-        self.entries
-            .iter_mut()
-            .find(|entry| entry.key == key)
-            .and_then(|entry| entry.value.table_mut())
+        self.entries.iter_mut().find(|entry| entry.key == key).and_then(|entry| entry.value.table_mut())
     }
 
     pub(crate) fn span_of(&self, key: &str) -> Span {
-        self.entry(key)
-            .map_or_else(|| self.span.clone(), |entry| entry.value.span.clone())
+        self.entry(key).map_or_else(|| self.span.clone(), |entry| entry.value.span.clone())
     }
 
     /// Takes out filled-in values of keys that have no meaning here, so that what remains is what holds.
     pub(crate) fn drop_defaults(&mut self, keys: &[&str]) {
-        self.entries
-            .retain(|entry| !(entry.value.defaulted && keys.contains(&entry.key)));
+        self.entries.retain(|entry| !(entry.value.defaulted && keys.contains(&entry.key)));
     }
 
     /// Fills in a text that depends on other values, unless the key is there.
     pub(crate) fn derive_text(&mut self, key: &'static str, text: impl Into<String>) {
         if self.entry(key).is_none() {
-            let value = Value {
-                span: self.span.clone(),
-                defaulted: true,
-                literal: false,
-                data: Data::Text(text.into()),
-            };
-            self.entries.push(Entry {
-                key,
-                key_span: self.span.clone(),
-                value,
-            });
+            let value =
+                Value { span: self.span.clone(), defaulted: true, literal: false, data: Data::Text(text.into()) };
+            self.entries.push(Entry { key, key_span: self.span.clone(), value });
         }
     }
 }

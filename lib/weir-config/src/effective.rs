@@ -56,12 +56,7 @@ fn section(out: &mut String, header: &str, path: &str, node: &Node) {
         out.push('\n');
     }
     let _ = writeln!(out, "{header}");
-    let rows = || {
-        node.table
-            .keys
-            .iter()
-            .filter_map(|key| Some((key, node.get(key.name)?)))
-    };
+    let rows = || node.table.keys.iter().filter_map(|key| Some((key, node.get(key.name)?)));
     for (key, value) in rows().filter(|(key, _)| !has_header(key)) {
         let text = match (&key.kind, &value.data) {
             (Kind::OneOrMany(kind @ Kind::Short(..)), Data::List(list)) => many_lines(kind, list),
@@ -120,21 +115,14 @@ pub(crate) fn inline(kind: &Kind, value: &Value) -> String {
             format!("[{}]", items.join(", "))
         }
         (Data::Map(map), Kind::Map(_, kind)) => {
-            let items: Vec<_> = map
-                .iter()
-                .map(|named| format!("{} = {}", bare(&named.name), inline(kind, &named.value)))
-                .collect();
+            let items: Vec<_> =
+                map.iter().map(|named| format!("{} = {}", bare(&named.name), inline(kind, &named.value))).collect();
             braces(&items)
         }
         (Data::Table(node), _) => {
-            let rows = node
-                .table
-                .keys
-                .iter()
-                .filter_map(|key| Some((key, node.get(key.name)?)));
-            let items: Vec<_> = rows
-                .map(|(key, value)| format!("{} = {}", key.name, inline(&key.kind, value)))
-                .collect();
+            let rows = node.table.keys.iter().filter_map(|key| Some((key, node.get(key.name)?)));
+            let items: Vec<_> =
+                rows.map(|(key, value)| format!("{} = {}", key.name, inline(&key.kind, value))).collect();
             braces(&items)
         }
         (Data::List(_) | Data::Map(_) | Data::Invalid, _) => String::new(),
@@ -142,19 +130,12 @@ pub(crate) fn inline(kind: &Kind, value: &Value) -> String {
 }
 
 fn braces(items: &[String]) -> String {
-    if items.is_empty() {
-        "{}".to_owned()
-    } else {
-        format!("{{ {} }}", items.join(", "))
-    }
+    if items.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", items.join(", ")) }
 }
 
 /// A key, quoted where it must be.
 fn bare(key: &str) -> String {
-    let plain = !key.is_empty()
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if plain { key.to_owned() } else { quote(key) }
 }
 
@@ -192,13 +173,7 @@ mod tests {
     fn defaults_are_written_as_they_are_printed() {
         let text = "[[listener]]\nbind = \"127.0.0.1:80\"\ncluster = \"web\"\n[cluster.web]\nendpoints = [\"10.0.0.1:80\"]\n\
                     [cluster.web.balance]\nalgorithm = \"ring_hash\"\n[cluster.web.health.http]\n[access_log]\n";
-        let outcome = crate::load(
-            &crate::Source {
-                name: String::new(),
-                text: text.into(),
-            },
-            &crate::NoFiles,
-        );
+        let outcome = crate::load(&crate::Source { name: String::new(), text: text.into() }, &crate::NoFiles);
         let printed = effective(&outcome.draft.unwrap());
         let mut found = 0;
         for key in tables().iter().flat_map(|table| table.keys) {
@@ -214,15 +189,7 @@ mod tests {
 
     #[test]
     fn strings_read_back() {
-        for text in [
-            "",
-            "plain",
-            "quo\"te",
-            "back\\slash",
-            "line\nfeed\r\t",
-            "\u{1}\u{7f}\u{85}",
-            "ümläut 🚀",
-        ] {
+        for text in ["", "plain", "quo\"te", "back\\slash", "line\nfeed\r\t", "\u{1}\u{7f}\u{85}", "ümläut 🚀"] {
             let quoted = quote(text);
             let value = DeValue::parse(&quoted).unwrap();
             assert_eq!(value.get_ref().as_str(), Some(text), "{quoted}");

@@ -12,16 +12,10 @@ pub fn fuzz_one(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    let source = Source {
-        name: "fuzz.toml".to_owned(),
-        text: text.to_owned(),
-    };
+    let source = Source { name: "fuzz.toml".to_owned(), text: text.to_owned() };
     let outcome = load(&source, &NoFiles);
     for diagnostic in &outcome.diagnostics {
-        assert!(
-            diagnostic.span.start <= diagnostic.span.end && diagnostic.span.end <= text.len(),
-            "{diagnostic:?}"
-        );
+        assert!(diagnostic.span.start <= diagnostic.span.end && diagnostic.span.end <= text.len(), "{diagnostic:?}");
         let rendered = diagnostic.render(&source, false);
         assert!(rendered.ends_with('\n') && rendered.contains(diagnostic.code.as_str()));
     }
@@ -29,21 +23,9 @@ pub fn fuzz_one(bytes: &[u8]) {
         assert!(!outcome.diagnostics.is_empty(), "no plan and no reason");
         return;
     };
-    let printed = Source {
-        name: "effective.toml".to_owned(),
-        text: effective(draft),
-    };
+    let printed = Source { name: "effective.toml".to_owned(), text: effective(draft) };
     let again = load(&printed, &NoFiles);
-    let rendered: String = again
-        .diagnostics
-        .iter()
-        .map(|diagnostic| diagnostic.render(&printed, false))
-        .collect();
+    let rendered: String = again.diagnostics.iter().map(|diagnostic| diagnostic.render(&printed, false)).collect();
     assert!(again.plan.is_some(), "{rendered}\n{}", printed.text);
-    assert_eq!(
-        again.plan.map(|plan| format!("{plan:?}")),
-        Some(format!("{plan:?}")),
-        "{}",
-        printed.text
-    );
+    assert_eq!(again.plan.map(|plan| format!("{plan:?}")), Some(format!("{plan:?}")), "{}", printed.text);
 }

@@ -17,27 +17,16 @@ const STATUS: &str = "^([1-5]xx|[1-5][0-9]{2}(-[1-5][0-9]{2})?)$";
 pub fn json_schema() -> String {
     let mut root = table(&ROOT);
     if let Some(root) = root.as_object_mut() {
-        root.insert(
-            "$schema".to_owned(),
-            json!("https://json-schema.org/draft/2020-12/schema"),
-        );
+        root.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
         root.insert("title".to_owned(), json!("Weir configuration"));
     }
     format!("{root:#}\n")
 }
 
 fn table(table: &Table) -> Value {
-    let properties: Map<String, Value> = table
-        .keys
-        .iter()
-        .map(|key| (key.name.to_owned(), property(key)))
-        .collect();
-    let required: Vec<_> = table
-        .keys
-        .iter()
-        .filter(|key| matches!(key.default, Default::Required))
-        .map(|key| key.name)
-        .collect();
+    let properties: Map<String, Value> = table.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
+    let required: Vec<_> =
+        table.keys.iter().filter(|key| matches!(key.default, Default::Required)).map(|key| key.name).collect();
     let mut schema = json!({
         "type": "object",
         "description": table.doc,
@@ -94,9 +83,7 @@ fn kind(of: &Kind) -> Value {
         Kind::Tables(inner) => json!({ "type": "array", "items": table(inner) }),
         Kind::Table(inner) => table(inner),
         Kind::Short(inner, key) => {
-            let short = inner
-                .key(key)
-                .map_or_else(|| json!({ "type": "string" }), |key| kind(&key.kind));
+            let short = inner.key(key).map_or_else(|| json!({ "type": "string" }), |key| kind(&key.kind));
             json!({ "anyOf": [short, table(inner)] })
         }
         Kind::Map(_, inner) => json!({ "type": "object", "additionalProperties": kind(inner) }),

@@ -105,21 +105,11 @@ impl Outcome {
 pub fn load(source: &Source, files: &dyn Files) -> Outcome {
     let mut report = diagnostic::Report::new();
     let mut draft = walk::read(&source.text, &mut report);
-    let plan = draft
-        .as_mut()
-        .map(|draft| sections::resolve(draft, files, &mut report));
+    let plan = draft.as_mut().map(|draft| sections::resolve(draft, files, &mut report));
     let failed = report.has_errors();
     let diagnostics = report.finish(&source.text);
     if failed {
-        return Outcome {
-            plan: None,
-            draft: None,
-            diagnostics,
-        };
+        return Outcome { plan: None, draft: None, diagnostics };
     }
-    Outcome {
-        plan,
-        draft,
-        diagnostics,
-    }
+    Outcome { plan, draft, diagnostics }
 }

@@ -2,10 +2,7 @@
 
 /// The candidate nearest to `word`, if one is near enough to be a slip of the fingers: at most a third
 /// of its letters wrong (a swap of neighbours counts once), or the same letters but for case, `-` and `_`.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A longer word is no slip of a known one, and the table below is quadratic.
     const MAX_CHARS: usize = 64;
     if word.chars().count() > MAX_CHARS {
@@ -20,8 +17,8 @@ pub(crate) fn nearest<'a>(
         }
         let far = distance(&plain, &other);
         let near_enough = far <= (plain.len().max(other.len()) / 3).max(1);
-        let part = plain.len() >= 4
-            && (other.starts_with(&plain[..]) || plain.starts_with(&other[..]) && other.len() >= 4);
+        let part =
+            plain.len() >= 4 && (other.starts_with(&plain[..]) || plain.starts_with(&other[..]) && other.len() >= 4);
         let rank = if near_enough {
             far
         } else if part {
@@ -37,10 +34,7 @@ pub(crate) fn nearest<'a>(
 }
 
 fn simplify(word: &str) -> Vec<char> {
-    word.chars()
-        .filter(|c| !matches!(c, '_' | '-' | ' '))
-        .flat_map(char::to_lowercase)
-        .collect()
+    word.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
 /// Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours.
@@ -71,10 +65,7 @@ mod tests {
         let known = ["endpoints", "balance", "least_connections", "path_prefix"];
         assert_eq!(nearest("endpoint", known), Some("endpoints"));
         assert_eq!(nearest("blaance", known), Some("balance"));
-        assert_eq!(
-            nearest("leastConnections", known),
-            Some("least_connections")
-        );
+        assert_eq!(nearest("leastConnections", known), Some("least_connections"));
         assert_eq!(nearest("least-conn", known), Some("least_connections"));
         assert_eq!(nearest("zebra", known), None);
         assert_eq!(nearest(&"e".repeat(1000), known), None);

@@ -16,10 +16,7 @@ pub fn proxy_source<S: AsRef<str>>(listen: &str, to: &[S]) -> Source {
         quote(listen),
         endpoints.join(", ")
     );
-    Source {
-        name: "weir proxy".to_owned(),
-        text,
-    }
+    Source { name: "weir proxy".to_owned(), text }
 }
 
 /// The plan of `weir proxy`. Warnings give a plan.

@@ -16,13 +16,7 @@ pub fn reference_markdown() -> String {
     let tables = tables();
     out.push_str("\n## Tables\n\n");
     for table in &tables {
-        let _ = writeln!(
-            out,
-            "- [`{}`](#{}): {}",
-            title(table),
-            anchor(&title(table)),
-            first_sentence(table.doc)
-        );
+        let _ = writeln!(out, "- [`{}`](#{}): {}", title(table), anchor(&title(table)), first_sentence(table.doc));
     }
     for table in tables {
         let _ = write!(out, "\n## `{}`\n\n", title(table));
@@ -41,22 +35,10 @@ pub fn reference_markdown() -> String {
 pub fn diagnostics_markdown() -> String {
     let mut out = format!("# Diagnostics\n\n{NOTICE}\n{DIAGNOSTICS_INTRODUCTION}\n");
     for row in CODES.iter().copied().flatten() {
-        let _ = writeln!(
-            out,
-            "- [{}](#{}): {}",
-            row.code,
-            row.code.as_str().to_lowercase(),
-            row.title
-        );
+        let _ = writeln!(out, "- [{}](#{}): {}", row.code, row.code.as_str().to_lowercase(), row.title);
     }
     for row in CODES.iter().copied().flatten() {
-        let _ = write!(
-            out,
-            "\n## {}\n\n**{}.** {}\n",
-            row.code,
-            capital(row.title),
-            row.text
-        );
+        let _ = write!(out, "\n## {}\n\n**{}.** {}\n", row.code, capital(row.title), row.text);
         for (word, example) in [("Wrong", row.wrong), ("Right", row.right)] {
             if !example.is_empty() {
                 let _ = write!(out, "\n{word}:\n\n```toml\n{example}```\n");
@@ -114,14 +96,9 @@ fn row(out: &mut String, key: &Key) {
 fn describe(kind: &Kind) -> (String, Option<String>) {
     let link = |table: &Table| format!("[`{}`](#{})", title(table), anchor(&title(table)));
     match kind {
-        Kind::Text(what) => (
-            if *what == crate::walk::FREE_TEXT {
-                "text".to_owned()
-            } else {
-                format!("text: {what}")
-            },
-            None,
-        ),
+        Kind::Text(what) => {
+            (if *what == crate::walk::FREE_TEXT { "text".to_owned() } else { format!("text: {what}") }, None)
+        }
         Kind::Bool => ("`true` or `false`".to_owned(), None),
         Kind::Int { min, max } => ("whole number".to_owned(), Some(format!("{min} to {max}"))),
         Kind::Number { min, max } => ("number".to_owned(), Some(format!("{min} to {max}"))),
@@ -129,30 +106,14 @@ fn describe(kind: &Kind) -> (String, Option<String>) {
             let range = format!("{} to {}", print_share(*min), print_share(*max));
             ("share".to_owned(), Some(range.replace('"', "")))
         }
-        Kind::Duration { min, max } => (
-            "duration".to_owned(),
-            Some(format!(
-                "{} to {}",
-                print_duration(*min),
-                print_duration(*max)
-            )),
-        ),
-        Kind::Size { min, max } => (
-            "size".to_owned(),
-            Some(format!("{} to {}", print_size(*min), print_size(*max))),
-        ),
-        Kind::Choice(words) => (
-            words
-                .iter()
-                .map(|word| format!("`\"{word}\"`"))
-                .collect::<Vec<_>>()
-                .join(", "),
-            None,
-        ),
-        Kind::Status => (
-            "status or range of statuses: `200`, `\"2xx\"`, `\"200-299\"`".to_owned(),
-            Some("100 to 599".to_owned()),
-        ),
+        Kind::Duration { min, max } => {
+            ("duration".to_owned(), Some(format!("{} to {}", print_duration(*min), print_duration(*max))))
+        }
+        Kind::Size { min, max } => ("size".to_owned(), Some(format!("{} to {}", print_size(*min), print_size(*max)))),
+        Kind::Choice(words) => (words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "), None),
+        Kind::Status => {
+            ("status or range of statuses: `200`, `\"2xx\"`, `\"200-299\"`".to_owned(), Some("100 to 599".to_owned()))
+        }
         Kind::OrWord(word, kind) => {
             let (kind, range) = describe(kind);
             (format!("{kind}, or `\"{word}\"`"), range)
@@ -163,19 +124,10 @@ fn describe(kind: &Kind) -> (String, Option<String>) {
         }
         Kind::Tables(table) => (format!("list of tables {}", link(table)), None),
         Kind::Table(table) => (format!("table {}", link(table)), None),
-        Kind::Short(table, key) => (
-            format!(
-                "table {}, or a text that stands for its `{key}`",
-                link(table)
-            ),
-            None,
-        ),
+        Kind::Short(table, key) => (format!("table {}, or a text that stands for its `{key}`", link(table)), None),
         Kind::Map(what, kind) => {
             let (kind, range) = describe(kind);
-            (
-                format!("table whose keys are {what}, each with: {kind}"),
-                range,
-            )
+            (format!("table whose keys are {what}, each with: {kind}"), range)
         }
     }
 }
@@ -198,11 +150,7 @@ fn visit(table: &'static Table, all: &mut Vec<&'static Table>) {
 }
 
 fn title(table: &Table) -> String {
-    if table.name.is_empty() {
-        "top level".to_owned()
-    } else {
-        table.name.to_owned()
-    }
+    if table.name.is_empty() { "top level".to_owned() } else { table.name.to_owned() }
 }
 
 /// The anchor that GitHub and most renderers make of a heading.
@@ -216,17 +164,10 @@ fn anchor(title: &str) -> String {
 }
 
 fn first_sentence(doc: &str) -> String {
-    format!(
-        "{}.",
-        doc.split_once(". ")
-            .map_or(doc, |(first, _)| first)
-            .trim_end_matches('.')
-    )
+    format!("{}.", doc.split_once(". ").map_or(doc, |(first, _)| first).trim_end_matches('.'))
 }
 
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(chars).collect()
-    })
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

@@ -135,26 +135,12 @@ pub(crate) const fn millis(millis: u64) -> Duration {
 }
 
 /// A time-out or interval: one millisecond to one day.
-pub(crate) const TIMEOUT: Kind = Kind::Duration {
-    min: millis(1),
-    max: DAY,
-};
+pub(crate) const TIMEOUT: Kind = Kind::Duration { min: millis(1), max: DAY };
 
 /// The longest time-out.
 pub(crate) const DAY: Duration = secs(86_400);
 
 /// A row of a table. `since` is the first version unless said.
-pub(crate) const fn key(
-    name: &'static str,
-    kind: Kind,
-    default: Default,
-    doc: &'static str,
-) -> Key {
-    Key {
-        name,
-        kind,
-        default,
-        doc,
-        since: "0.1.0",
-    }
+pub(crate) const fn key(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Key {
+    Key { name, kind, default, doc, since: "0.1.0" }
 }

@@ -65,30 +65,18 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     }
     while !rest.is_empty() {
         let (number, after) = split_number(rest)?;
-        let unit_len = after
-            .find(|c: char| !c.is_ascii_alphabetic() && c != 'µ')
-            .unwrap_or(after.len());
+        let unit_len = after.find(|c: char| !c.is_ascii_alphabetic() && c != 'µ').unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_len);
         let unit = if unit == "µs" { "us" } else { unit };
         if unit.is_empty() {
-            return Err(if after.is_empty() {
-                UnitError::NoUnit
-            } else {
-                UnitError::NotANumber
-            });
+            return Err(if after.is_empty() { UnitError::NoUnit } else { UnitError::NotANumber });
         }
-        let nanos = DURATION_UNITS
-            .iter()
-            .find(|(word, _)| *word == unit)
-            .ok_or(UnitError::UnknownUnit)?
-            .1;
+        let nanos = DURATION_UNITS.iter().find(|(word, _)| *word == unit).ok_or(UnitError::UnknownUnit)?.1;
         if nanos >= smallest {
             return Err(UnitError::Order);
         }
         smallest = nanos;
-        total = total
-            .checked_add(scaled(number, nanos)?)
-            .ok_or(UnitError::TooLarge)?;
+        total = total.checked_add(scaled(number, nanos)?).ok_or(UnitError::TooLarge)?;
         rest = after;
     }
     Ok(Duration::from_nanos(total))
@@ -101,11 +89,7 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, UnitError> {
     if unit.is_empty() {
         return Err(UnitError::NoUnit);
     }
-    let bytes = SIZE_UNITS
-        .iter()
-        .find(|(word, _)| *word == unit)
-        .ok_or(UnitError::UnknownUnit)?
-        .1;
+    let bytes = SIZE_UNITS.iter().find(|(word, _)| *word == unit).ok_or(UnitError::UnknownUnit)?.1;
     scaled(number, bytes)
 }
 
@@ -154,12 +138,9 @@ pub(crate) fn print_share(share: f64) -> String {
 }
 
 fn split_number(text: &str) -> Result<(&str, &str), UnitError> {
-    let len = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, rest) = text.split_at(len);
-    let good = number.starts_with(|c: char| c.is_ascii_digit())
-        && number.ends_with(|c: char| c.is_ascii_digit());
+    let good = number.starts_with(|c: char| c.is_ascii_digit()) && number.ends_with(|c: char| c.is_ascii_digit());
     if !good || number.matches('.').count() > 1 {
         return Err(UnitError::NotANumber);
     }
@@ -176,8 +157,7 @@ fn scaled(number: &str, unit: u64) -> Result<u64, UnitError> {
         let digits = &fraction[..fraction.len().min(9)];
         let value: u128 = digits.parse().map_err(|_| UnitError::NotANumber)?;
         let scale = 10_u128.pow(u32::try_from(digits.len()).unwrap_or(9));
-        let part =
-            u64::try_from(value * u128::from(unit) / scale).map_err(|_| UnitError::TooLarge)?;
+        let part = u64::try_from(value * u128::from(unit) / scale).map_err(|_| UnitError::TooLarge)?;
         total = total.checked_add(part).ok_or(UnitError::TooLarge)?;
     }
     Ok(total)

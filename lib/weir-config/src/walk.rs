@@ -15,9 +15,7 @@ use crate::draft::{Data, Draft, Entry, Named, Node, Value};
 use crate::nearest::nearest;
 use crate::schema::{Default, Key, Kind, Table};
 use crate::sections::ROOT;
-use crate::units::{
-    UnitError, parse_duration, parse_share, parse_size, print_duration, print_share, print_size,
-};
+use crate::units::{UnitError, parse_duration, parse_share, parse_size, print_duration, print_share, print_size};
 
 /// Bytes of a configuration.
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
@@ -34,10 +32,7 @@ pub(crate) fn read(text: &str, report: &mut Report) -> Option<Draft> {
             .error(
                 codes::TOO_LARGE,
                 &(0..0),
-                format!(
-                    "the configuration has {} bytes; at most {size} are read",
-                    text.len()
-                ),
+                format!("the configuration has {} bytes; at most {size} are read", text.len()),
             )
             .help("generate fewer entries, or let endpoints share one host name");
         return None;
@@ -50,9 +45,7 @@ pub(crate) fn read(text: &str, report: &mut Report) -> Option<Draft> {
         return None;
     }
     let mut walk = Walk { text, report };
-    Some(Draft {
-        root: walk.node(&ROOT, tree.get_ref(), &(0..0), ""),
-    })
+    Some(Draft { root: walk.node(&ROOT, tree.get_ref(), &(0..0), "") })
 }
 
 fn syntax_error(text: &str, error: &toml::de::Error, report: &mut Report) {
@@ -60,11 +53,10 @@ fn syntax_error(text: &str, error: &toml::de::Error, report: &mut Report) {
     let message = error.message();
     let diagnostic = report.error(codes::SYNTAX, &span, format!("not TOML: {message}"));
     if message.contains("duplicate key") {
-        diagnostic.help("a key or table header stands only once; `[[name]]` with double brackets makes a list of tables");
+        diagnostic
+            .help("a key or table header stands only once; `[[name]]` with double brackets makes a list of tables");
     } else if unquoted_value(text, &span) {
-        diagnostic.help(
-            "put text between quotes, also durations, sizes and addresses: `interval = \"30s\"`",
-        );
+        diagnostic.help("put text between quotes, also durations, sizes and addresses: `interval = \"30s\"`");
     }
 }
 
@@ -75,9 +67,7 @@ fn unquoted_value(text: &str, span: &Span) -> bool {
     };
     let line = before.rsplit('\n').next().unwrap_or("");
     line.contains('=')
-        && text
-            .get(span.start..)
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+        && text.get(span.start..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }
 
 struct Walk<'a> {
@@ -87,12 +77,8 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn node(&mut self, table: &'static Table, tree: &DeTable<'_>, span: &Span, path: &str) -> Node {
-        let mut node = Node {
-            table,
-            span: span.clone(),
-            entries: Vec::with_capacity(table.keys.len()),
-            misspelt: false,
-        };
+        let mut node =
+            Node { table, span: span.clone(), entries: Vec::with_capacity(table.keys.len()), misspelt: false };
         let mut misspelt = Vec::new();
         for (name, value) in tree {
             let Some(key) = table.key(name.get_ref()) else {
@@ -102,11 +88,7 @@ impl Walk<'_> {
             };
             let path = join(path, key.name);
             let value = self.value(&key.kind, value, &path);
-            node.entries.push(Entry {
-                key: key.name,
-                key_span: name.span(),
-                value,
-            });
+            node.entries.push(Entry { key: key.name, key_span: name.span(), value });
         }
         for key in table.keys {
             // A required key that was misspelt is reported once, where it stands.
@@ -133,73 +115,37 @@ impl Walk<'_> {
                     }
                     _ => format!("add `{}`: {}", key.name, expected(&key.kind)),
                 };
-                self.report
-                    .error(codes::MISSING_KEY, &node.span, message)
-                    .help(help);
+                self.report.error(codes::MISSING_KEY, &node.span, message).help(help);
             }
             Default::Value(text) => {
                 let mut scratch = Report::new();
                 let mut value = match DeValue::parse(text) {
                     Ok(parsed) => {
-                        let mut walk = Walk {
-                            text,
-                            report: &mut scratch,
-                        };
+                        let mut walk = Walk { text, report: &mut scratch };
                         walk.value(&key.kind, &parsed, &join(path, key.name))
                     }
-                    Err(_) => Value {
-                        span: 0..0,
-                        defaulted: true,
-                        literal: false,
-                        data: Data::Invalid,
-                    },
+                    Err(_) => Value { span: 0..0, defaulted: true, literal: false, data: Data::Invalid },
                 };
-                debug_assert!(
-                    !scratch.has_errors() && value.is_valid(),
-                    "default of {}: {text}",
-                    key.name
-                );
+                debug_assert!(!scratch.has_errors() && value.is_valid(), "default of {}: {text}", key.name);
                 mark_defaulted(&mut value, &node.span);
-                node.entries.push(Entry {
-                    key: key.name,
-                    key_span: node.span.clone(),
-                    value,
-                });
+                node.entries.push(Entry { key: key.name, key_span: node.span.clone(), value });
             }
         }
     }
 
     /// Reports the key and gives the one that was probably meant.
-    fn unknown_key(
-        &mut self,
-        table: &'static Table,
-        name: &str,
-        span: &Span,
-        path: &str,
-    ) -> Option<&'static str> {
-        let place = if path.is_empty() {
-            "at the top level".to_owned()
-        } else {
-            format!("in `{path}`")
-        };
+    fn unknown_key(&mut self, table: &'static Table, name: &str, span: &Span, path: &str) -> Option<&'static str> {
+        let place = if path.is_empty() { "at the top level".to_owned() } else { format!("in `{path}`") };
         let near = nearest(name, table.keys.iter().map(|key| key.name));
         let help = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => elsewhere(table, name).unwrap_or_else(|| {
-                let all: Vec<_> = table
-                    .keys
-                    .iter()
-                    .map(|key| format!("`{}`", key.name))
-                    .collect();
+                let all: Vec<_> = table.keys.iter().map(|key| format!("`{}`", key.name)).collect();
                 format!("known keys: {}", all.join(", "))
             }),
         };
         self.report
-            .error(
-                codes::UNKNOWN_KEY,
-                span,
-                format!("unknown key {} {place}", quoted(name)),
-            )
+            .error(codes::UNKNOWN_KEY, span, format!("unknown key {} {place}", quoted(name)))
             .label("not known here")
             .help(help);
         near
@@ -210,27 +156,15 @@ impl Walk<'_> {
         let data = self.data(kind, tree, &span, path).unwrap_or(Data::Invalid);
         let literal = match tree.get_ref() {
             DeValue::String(text) => {
-                span.len() == text.len() + 2
-                    && self.text.get(span.start + 1..span.end - 1) == Some(text.as_ref())
+                span.len() == text.len() + 2 && self.text.get(span.start + 1..span.end - 1) == Some(text.as_ref())
             }
             _ => false,
         };
-        Value {
-            span,
-            defaulted: false,
-            literal,
-            data,
-        }
+        Value { span, defaulted: false, literal, data }
     }
 
     /// The value in terms of `kind`; `None` when a problem was reported.
-    fn data(
-        &mut self,
-        kind: &'static Kind,
-        tree: &Spanned<DeValue<'_>>,
-        span: &Span,
-        path: &str,
-    ) -> Option<Data> {
+    fn data(&mut self, kind: &'static Kind, tree: &Spanned<DeValue<'_>>, span: &Span, path: &str) -> Option<Data> {
         let value = tree.get_ref();
         match kind {
             Kind::Text(what) => match value {
@@ -254,9 +188,7 @@ impl Walk<'_> {
             Kind::Number { min, max } => match number(value) {
                 None => self.wrong_type(path, "a number without quotes", value, span),
                 Some(number) if (*min..=*max).contains(&number) => Some(Data::Number(number)),
-                Some(number) => {
-                    self.out_of_range(path, &number.to_string(), &format!("{min} to {max}"), span)
-                }
+                Some(number) => self.out_of_range(path, &number.to_string(), &format!("{min} to {max}"), span),
             },
             Kind::Share { min, max } => self.share(*min, *max, value, span, path),
             Kind::Duration { min, max } => self.duration(*min, *max, value, span, path),
@@ -265,35 +197,23 @@ impl Walk<'_> {
             Kind::Status => match value {
                 DeValue::String(text) => Some(Data::Text(text.clone().into_owned())),
                 DeValue::Integer(int) => Some(Data::Text(int.to_string())),
-                _ => self.wrong_type(
-                    path,
-                    "a status such as 200, \"2xx\" or \"200-299\"",
-                    value,
-                    span,
-                ),
+                _ => self.wrong_type(path, "a status such as 200, \"2xx\" or \"200-299\"", value, span),
             },
             Kind::OrWord(word, kind) => match value {
                 DeValue::String(text) if text.as_ref() == *word => Some(Data::Word(word)),
                 DeValue::String(text) if is_plain_word(text) && !matches!(kind, Kind::Text(_)) => {
                     let help = format!("write \"{word}\", or {}", expected(kind));
                     self.report
-                        .error(
-                            codes::UNKNOWN_WORD,
-                            span,
-                            format!("`{path}` cannot be {}", quoted(text)),
-                        )
+                        .error(codes::UNKNOWN_WORD, span, format!("`{path}` cannot be {}", quoted(text)))
                         .help(help);
                     None
                 }
                 _ => self.data(kind, tree, span, path),
             },
             Kind::OneOrMany(kind) => match value {
-                DeValue::Array(array) => Some(Data::List(
-                    array
-                        .iter()
-                        .map(|item| self.value(kind, item, path))
-                        .collect(),
-                )),
+                DeValue::Array(array) => {
+                    Some(Data::List(array.iter().map(|item| self.value(kind, item, path)).collect()))
+                }
                 _ => Some(Data::List(vec![self.value(kind, tree, path)])),
             },
             Kind::Tables(table) => self.tables(table, value, span, path),
@@ -314,12 +234,7 @@ impl Walk<'_> {
                     return None;
                 }
                 let DeValue::Table(map) = value else {
-                    return self.wrong_type(
-                        path,
-                        &format!("a table whose keys are {what}"),
-                        value,
-                        span,
-                    );
+                    return self.wrong_type(path, &format!("a table whose keys are {what}"), value, span);
                 };
                 let named = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
                     let text: &std::borrow::Cow<'_, str> = name.get_ref();
@@ -344,20 +259,12 @@ impl Walk<'_> {
         span: &Span,
         path: &str,
     ) -> Node {
-        let mut node = Node {
-            table,
-            span: span.clone(),
-            entries: Vec::with_capacity(table.keys.len()),
-            misspelt: false,
-        };
+        let mut node =
+            Node { table, span: span.clone(), entries: Vec::with_capacity(table.keys.len()), misspelt: false };
         for row in table.keys {
             if row.name == key {
                 let value = self.value(&row.kind, tree, path);
-                node.entries.push(Entry {
-                    key: row.name,
-                    key_span: span.clone(),
-                    value,
-                });
+                node.entries.push(Entry { key: row.name, key_span: span.clone(), value });
             } else {
                 self.fill(&mut node, row, path);
             }
@@ -365,36 +272,16 @@ impl Walk<'_> {
         node
     }
 
-    fn tables(
-        &mut self,
-        table: &'static Table,
-        value: &DeValue<'_>,
-        span: &Span,
-        path: &str,
-    ) -> Option<Data> {
+    fn tables(&mut self, table: &'static Table, value: &DeValue<'_>, span: &Span, path: &str) -> Option<Data> {
         match value {
-            DeValue::Array(array) => Some(Data::List(
-                array
-                    .iter()
-                    .map(|item| self.row(table, item, path))
-                    .collect(),
-            )),
+            DeValue::Array(array) => Some(Data::List(array.iter().map(|item| self.row(table, item, path)).collect())),
             DeValue::Table(_) => {
                 self.report
-                    .error(
-                        codes::WRONG_TYPE,
-                        span,
-                        format!("`{path}` is a list of tables"),
-                    )
+                    .error(codes::WRONG_TYPE, span, format!("`{path}` is a list of tables"))
                     .help(format!("write `[[{path}]]` with double brackets"));
                 None
             }
-            _ => self.wrong_type(
-                path,
-                &format!("a list of tables, written `[[{path}]]`"),
-                value,
-                span,
-            ),
+            _ => self.wrong_type(path, &format!("a list of tables, written `[[{path}]]`"), value, span),
         }
     }
 
@@ -404,12 +291,7 @@ impl Walk<'_> {
             DeValue::Table(tree) => Some(Data::Table(self.node(table, tree, &span, path))),
             other => self.wrong_type(path, "a table", other, &span),
         };
-        Value {
-            span,
-            defaulted: false,
-            literal: false,
-            data: data.unwrap_or(Data::Invalid),
-        }
+        Value { span, defaulted: false, literal: false, data: data.unwrap_or(Data::Invalid) }
     }
 
     fn checked_text(&mut self, text: &str, what: &str, span: &Span, path: &str) -> Option<Data> {
@@ -422,14 +304,7 @@ impl Walk<'_> {
         Some(Data::Text(text.to_owned()))
     }
 
-    fn share(
-        &mut self,
-        min: f64,
-        max: f64,
-        value: &DeValue<'_>,
-        span: &Span,
-        path: &str,
-    ) -> Option<Data> {
+    fn share(&mut self, min: f64, max: f64, value: &DeValue<'_>, span: &Span, path: &str) -> Option<Data> {
         let share = match value {
             DeValue::String(text) => match parse_share(text) {
                 Ok(share) => share,
@@ -445,92 +320,49 @@ impl Walk<'_> {
         if (min..=max).contains(&share) {
             return Some(Data::Number(share));
         }
-        let range = format!(
-            "{} to {}",
-            print_share(min).replace('"', ""),
-            print_share(max).replace('"', "")
-        );
+        let range = format!("{} to {}", print_share(min).replace('"', ""), print_share(max).replace('"', ""));
         self.out_of_range(path, &shown(value), &range, span)
     }
 
-    fn duration(
-        &mut self,
-        min: Duration,
-        max: Duration,
-        value: &DeValue<'_>,
-        span: &Span,
-        path: &str,
-    ) -> Option<Data> {
+    fn duration(&mut self, min: Duration, max: Duration, value: &DeValue<'_>, span: &Span, path: &str) -> Option<Data> {
         let text = match value {
             DeValue::String(text) => text,
             DeValue::Integer(int) => {
                 self.report
                     .error(codes::BAD_DURATION, span, format!("`{path}` has no unit"))
-                    .help(format!(
-                        "write \"{int}s\" for seconds or \"{int}ms\" for milliseconds"
-                    ));
+                    .help(format!("write \"{int}s\" for seconds or \"{int}ms\" for milliseconds"));
                 return None;
             }
             _ => return self.wrong_type(path, EXPECT_DURATION, value, span),
         };
         match parse_duration(text) {
             Ok(duration) if (min..=max).contains(&duration) => Some(Data::Duration(duration)),
-            Ok(_) => self.out_of_range(
-                path,
-                text,
-                &format!("{} to {}", print_duration(min), print_duration(max)),
-                span,
-            ),
-            Err(error) => self.bad_unit(
-                codes::BAD_DURATION,
-                path,
-                text,
-                error,
-                EXPECT_DURATION,
-                span,
-            ),
+            Ok(_) => {
+                self.out_of_range(path, text, &format!("{} to {}", print_duration(min), print_duration(max)), span)
+            }
+            Err(error) => self.bad_unit(codes::BAD_DURATION, path, text, error, EXPECT_DURATION, span),
         }
     }
 
-    fn size(
-        &mut self,
-        min: u64,
-        max: u64,
-        value: &DeValue<'_>,
-        span: &Span,
-        path: &str,
-    ) -> Option<Data> {
+    fn size(&mut self, min: u64, max: u64, value: &DeValue<'_>, span: &Span, path: &str) -> Option<Data> {
         let text = match value {
             DeValue::String(text) => text,
             DeValue::Integer(int) => {
                 self.report
                     .error(codes::BAD_SIZE, span, format!("`{path}` has no unit"))
-                    .help(format!(
-                        "write \"{int}B\" for bytes or \"{int}KiB\" for units of 1,024 bytes"
-                    ));
+                    .help(format!("write \"{int}B\" for bytes or \"{int}KiB\" for units of 1,024 bytes"));
                 return None;
             }
             _ => return self.wrong_type(path, EXPECT_SIZE, value, span),
         };
         match parse_size(text) {
             Ok(size) if (min..=max).contains(&size) => Some(Data::Int(size)),
-            Ok(_) => self.out_of_range(
-                path,
-                text,
-                &format!("{} to {}", print_size(min), print_size(max)),
-                span,
-            ),
+            Ok(_) => self.out_of_range(path, text, &format!("{} to {}", print_size(min), print_size(max)), span),
             Err(error) => self.bad_unit(codes::BAD_SIZE, path, text, error, EXPECT_SIZE, span),
         }
     }
 
-    fn choice(
-        &mut self,
-        words: &'static [&'static str],
-        value: &DeValue<'_>,
-        span: &Span,
-        path: &str,
-    ) -> Option<Data> {
+    fn choice(&mut self, words: &'static [&'static str], value: &DeValue<'_>, span: &Span, path: &str) -> Option<Data> {
         let all: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
         let Some(text) = value.as_str() else {
             return self.wrong_type(path, &format!("one of {}", all.join(", ")), value, span);
@@ -543,13 +375,7 @@ impl Walk<'_> {
             Some(near) => format!("did you mean \"{near}\"? ({known})"),
             None => known,
         };
-        self.report
-            .error(
-                codes::UNKNOWN_WORD,
-                span,
-                format!("`{path}` cannot be {}", quoted(text)),
-            )
-            .help(help);
+        self.report.error(codes::UNKNOWN_WORD, span, format!("`{path}` cannot be {}", quoted(text))).help(help);
         None
     }
 
@@ -579,30 +405,16 @@ impl Walk<'_> {
         None
     }
 
-    fn wrong_type(
-        &mut self,
-        path: &str,
-        expected: &str,
-        value: &DeValue<'_>,
-        span: &Span,
-    ) -> Option<Data> {
+    fn wrong_type(&mut self, path: &str, expected: &str, value: &DeValue<'_>, span: &Span) -> Option<Data> {
         self.report
-            .error(
-                codes::WRONG_TYPE,
-                span,
-                format!("`{path}` cannot be {}", with_article(value.type_str())),
-            )
+            .error(codes::WRONG_TYPE, span, format!("`{path}` cannot be {}", with_article(value.type_str())))
             .help(format!("write {expected}"));
         None
     }
 
     fn out_of_range(&mut self, path: &str, text: &str, range: &str, span: &Span) -> Option<Data> {
         self.report
-            .error(
-                codes::OUT_OF_RANGE,
-                span,
-                format!("`{path}` cannot be {text}"),
-            )
+            .error(codes::OUT_OF_RANGE, span, format!("`{path}` cannot be {text}"))
             .label("out of range")
             .help(format!("the range is {range}"));
         None
@@ -633,9 +445,7 @@ pub(crate) fn expected(kind: &Kind) -> String {
         Kind::Tables(_) => "a list of tables".to_owned(),
         Kind::Table(_) => "a table".to_owned(),
         Kind::Short(table, key) => {
-            let inner = table
-                .key(key)
-                .map_or_else(|| "text".to_owned(), |key| expected(&key.kind));
+            let inner = table.key(key).map_or_else(|| "text".to_owned(), |key| expected(&key.kind));
             format!("{inner}, or a table")
         }
         Kind::Map(what, _) => format!("a table whose keys are {what}"),
@@ -647,12 +457,8 @@ fn mark_defaulted(value: &mut Value, span: &Span) {
     value.literal = false;
     value.span = span.clone();
     match &mut value.data {
-        Data::List(list) => list
-            .iter_mut()
-            .for_each(|value| mark_defaulted(value, span)),
-        Data::Map(map) => map
-            .iter_mut()
-            .for_each(|named| mark_defaulted(&mut named.value, span)),
+        Data::List(list) => list.iter_mut().for_each(|value| mark_defaulted(value, span)),
+        Data::Map(map) => map.iter_mut().for_each(|named| mark_defaulted(&mut named.value, span)),
         Data::Table(node) => {
             node.span = span.clone();
             for entry in &mut node.entries {
@@ -668,9 +474,7 @@ fn mark_defaulted(value: &mut Value, span: &Span) {
 fn elsewhere(table: &'static Table, name: &str) -> Option<String> {
     let below = table.keys.iter().filter_map(|key| key.kind.table());
     let top = ROOT.keys.iter().filter_map(|key| key.kind.table());
-    let home = below
-        .chain(top)
-        .find(|other| !std::ptr::eq(*other, table) && other.key(name).is_some())?;
+    let home = below.chain(top).find(|other| !std::ptr::eq(*other, table) && other.key(name).is_some())?;
     Some(format!("`{name}` belongs in {}", home.header))
 }
 
@@ -693,23 +497,14 @@ fn shown(value: &DeValue<'_>) -> String {
 }
 
 fn is_plain_word(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphabetic() || c == '_')
+    text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(|c| c.is_ascii_alphabetic() || c == '_')
 }
 
 fn with_article(type_name: &str) -> String {
-    let article = if type_name.starts_with(['a', 'i']) {
-        "an"
-    } else {
-        "a"
-    };
+    let article = if type_name.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {type_name}")
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

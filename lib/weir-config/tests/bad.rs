@@ -1,9 +1,6 @@
 //! Wrong configurations and exactly what is said about them: `bad/NAME.toml` and `bad/NAME.txt`.
 
-#![allow(
-    clippy::format_collect,
-    reason = "texts of a few hundred lines, made once"
-)]
+#![allow(clippy::format_collect, reason = "texts of a few hundred lines, made once")]
 
 mod common;
 
@@ -28,24 +25,10 @@ fn every_bad_configuration_is_told_what_is_wrong() {
 fn every_code_is_shown_by_a_case() {
     let mut seen = BTreeSet::new();
     for path in common::cases("tests/bad") {
-        seen.extend(
-            common::load_text(&common::read(&path))
-                .diagnostics
-                .iter()
-                .map(|one| one.code),
-        );
+        seen.extend(common::load_text(&common::read(&path)).diagnostics.iter().map(|one| one.code));
     }
-    for row in CODES
-        .iter()
-        .copied()
-        .flatten()
-        .filter(|row| !row.wrong.is_empty())
-    {
-        assert!(
-            seen.contains(&row.code),
-            "{}: no case in tests/bad",
-            row.code
-        );
+    for row in CODES.iter().copied().flatten().filter(|row| !row.wrong.is_empty()) {
+        assert!(seen.contains(&row.code), "{}: no case in tests/bad", row.code);
     }
 }
 
@@ -53,10 +36,7 @@ fn every_code_is_shown_by_a_case() {
 fn errors_give_no_plan_and_warnings_do() {
     for path in common::cases("tests/bad") {
         let outcome = common::load_text(&common::read(&path));
-        let errors = outcome
-            .diagnostics
-            .iter()
-            .any(|one| one.severity == Severity::Error);
+        let errors = outcome.diagnostics.iter().any(|one| one.severity == Severity::Error);
         assert_eq!(outcome.plan.is_none(), errors, "{}", path.display());
         assert_eq!(outcome.draft.is_none(), errors, "{}", path.display());
         assert_eq!(outcome.has_errors(), errors);
@@ -81,11 +61,7 @@ fn colour_changes_nothing_but_colour() {
 #[test]
 fn a_text_that_is_too_large_is_refused_at_once() {
     let outcome = common::load_text(&"#".repeat(weir_config::MAX_TEXT_BYTES + 1));
-    let codes: Vec<_> = outcome
-        .diagnostics
-        .iter()
-        .map(|one| one.code.as_str())
-        .collect();
+    let codes: Vec<_> = outcome.diagnostics.iter().map(|one| one.code.as_str()).collect();
     assert_eq!(codes, ["W0102"]);
 }
 
@@ -93,24 +69,14 @@ fn a_text_that_is_too_large_is_refused_at_once() {
 fn counts_are_bounded() {
     let base = "[[listener]]\nbind = \"127.0.0.1:1\"\ncluster = \"c0\"\n";
     let clusters = |count: usize| -> String {
-        (0..count)
-            .map(|at| format!("[cluster.c{at}]\nendpoints = [\"10.0.0.1:80\"]\n"))
-            .collect()
+        (0..count).map(|at| format!("[cluster.c{at}]\nendpoints = [\"10.0.0.1:80\"]\n")).collect()
     };
     let listeners: String = (0..=weir_config::MAX_LISTENERS)
-        .map(|at| {
-            format!(
-                "[[listener]]\nbind = \"127.0.0.1:{}\"\ncluster = \"c0\"\n",
-                at + 1
-            )
-        })
+        .map(|at| format!("[[listener]]\nbind = \"127.0.0.1:{}\"\ncluster = \"c0\"\n", at + 1))
         .collect();
-    let routes: String = (0..=weir_config::MAX_ROUTES)
-        .map(|at| format!("[[route]]\npath = \"/{at}\"\nrespond = {{}}\n"))
-        .collect();
-    let endpoints: String = (0..=weir_config::MAX_ENDPOINTS)
-        .map(|at| format!("\"h{at}.x:80\","))
-        .collect();
+    let routes: String =
+        (0..=weir_config::MAX_ROUTES).map(|at| format!("[[route]]\npath = \"/{at}\"\nrespond = {{}}\n")).collect();
+    let endpoints: String = (0..=weir_config::MAX_ENDPOINTS).map(|at| format!("\"h{at}.x:80\",")).collect();
     let tags: String = (0..65).map(|at| format!("t{at} = \"\",")).collect();
     for text in [
         format!("{listeners}{}", clusters(1)),
@@ -123,10 +89,7 @@ fn counts_are_bounded() {
         ),
     ] {
         let outcome = common::load_text(&text);
-        let found = outcome
-            .diagnostics
-            .iter()
-            .any(|one| one.code.as_str() == "W0103");
+        let found = outcome.diagnostics.iter().any(|one| one.code.as_str() == "W0103");
         assert!(found, "{:?}", outcome.diagnostics.first());
         assert!(outcome.plan.is_none());
     }

@@ -13,16 +13,9 @@ fn reference_pages_are_fresh() {
         ("diagnostics.md", weir_config::diagnostics_markdown()),
         ("weir.schema.json", weir_config::json_schema()),
     ] {
-        failures.extend(
-            common::compare(&folder.join(name), &text)
-                .err()
-                .map(|_| name),
-        );
+        failures.extend(common::compare(&folder.join(name), &text).err().map(|_| name));
     }
-    assert!(
-        failures.is_empty(),
-        "stale: {failures:?}; run `UPDATE=1 cargo test -p weir-config --test generated`"
-    );
+    assert!(failures.is_empty(), "stale: {failures:?}; run `UPDATE=1 cargo test -p weir-config --test generated`");
 }
 
 #[test]
@@ -30,10 +23,7 @@ fn the_schema_knows_every_key_of_the_reference() {
     let schema: serde_json::Value = serde_json::from_str(&weir_config::json_schema()).unwrap();
     let text = schema.to_string();
     for line in weir_config::reference_markdown().lines() {
-        if let Some(key) = line
-            .strip_prefix("### `")
-            .and_then(|rest| rest.strip_suffix('`'))
-        {
+        if let Some(key) = line.strip_prefix("### `").and_then(|rest| rest.strip_suffix('`')) {
             assert!(text.contains(&format!("\"{key}\":")), "{key}");
         }
     }
@@ -55,15 +45,8 @@ fn links_of_the_reference_lead_somewhere() {
                 .replace(' ', "-")
         })
         .collect();
-    for link in text
-        .split("](#")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next())
-    {
-        assert!(
-            anchors.iter().any(|anchor| anchor == link),
-            "#{link} in {anchors:?}"
-        );
+    for link in text.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+        assert!(anchors.iter().any(|anchor| anchor == link), "#{link} in {anchors:?}");
     }
 }
 
@@ -71,10 +54,7 @@ fn links_of_the_reference_lead_somewhere() {
 #[test]
 fn examples_keep_to_the_schema() {
     let schema: serde_json::Value = serde_json::from_str(&weir_config::json_schema()).unwrap();
-    for path in common::cases("../../examples")
-        .into_iter()
-        .chain(common::cases("tests/good"))
-    {
+    for path in common::cases("../../examples").into_iter().chain(common::cases("tests/good")) {
         let value: toml::Value = toml::from_str(&common::read(&path)).unwrap();
         let value = serde_json::to_value(value).unwrap();
         assert!(fits(&schema, &value), "{}", path.display());
@@ -96,17 +76,14 @@ fn fits(schema: &serde_json::Value, value: &serde_json::Value) -> bool {
     let bounds = || {
         let number = value.as_f64().unwrap_or(f64::NAN);
         let at = |key| schema.get(key).and_then(Value::as_f64);
-        at("minimum").is_none_or(|min| number >= min)
-            && at("maximum").is_none_or(|max| number <= max)
+        at("minimum").is_none_or(|min| number >= min) && at("maximum").is_none_or(|max| number <= max)
     };
     match schema["type"].as_str() {
         Some("string") => value.is_string(),
         Some("boolean") => value.is_boolean(),
         Some("integer") => value.is_u64() && bounds(),
         Some("number") => value.is_number() && bounds(),
-        Some("array") => value
-            .as_array()
-            .is_some_and(|list| list.iter().all(|one| fits(&schema["items"], one))),
+        Some("array") => value.as_array().is_some_and(|list| list.iter().all(|one| fits(&schema["items"], one))),
         Some("object") => value.as_object().is_some_and(|map| {
             let known = |(key, one): (&String, &Value)| match (
                 schema["properties"].get(key),
@@ -115,15 +92,8 @@ fn fits(schema: &serde_json::Value, value: &serde_json::Value) -> bool {
                 (Some(inner), _) => fits(inner, one),
                 (None, inner) => inner.is_object() && fits(inner, one),
             };
-            let required = schema
-                .get("required")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten();
-            map.iter().all(known)
-                && required
-                    .into_iter()
-                    .all(|key| map.contains_key(key.as_str().unwrap_or_default()))
+            let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+            map.iter().all(known) && required.into_iter().all(|key| map.contains_key(key.as_str().unwrap_or_default()))
         }),
         _ => false,
     }

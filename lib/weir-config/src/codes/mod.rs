@@ -76,11 +76,7 @@ pub fn explain(code: &str) -> Option<&'static Explanation> {
         return None;
     }
     let wanted = format!("W{digits:0>4}");
-    CODES
-        .iter()
-        .copied()
-        .flatten()
-        .find(|row| row.code.as_str() == wanted)
+    CODES.iter().copied().flatten().find(|row| row.code.as_str() == wanted)
 }
 
 /// Rows of one area.
@@ -129,11 +125,7 @@ macro_rules! route {
 /// A whole configuration whose cluster consists of these lines.
 macro_rules! cluster {
     ($lines:literal) => {
-        concat!(
-            "[[listener]]\nbind = \"127.0.0.1:8080\"\ncluster = \"web\"\n\n[cluster.web]\n",
-            $lines,
-            "\n"
-        )
+        concat!("[[listener]]\nbind = \"127.0.0.1:8080\"\ncluster = \"web\"\n\n[cluster.web]\n", $lines, "\n")
     };
 }
 
@@ -145,27 +137,15 @@ mod tests {
 
     #[test]
     fn codes_are_unique_and_in_order() {
-        let all: Vec<_> = CODES
-            .iter()
-            .copied()
-            .flatten()
-            .map(|row| row.code)
-            .collect();
+        let all: Vec<_> = CODES.iter().copied().flatten().map(|row| row.code).collect();
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{all:?}");
-        assert!(
-            all.iter()
-                .all(|code| code.as_str().len() == 5 && code.as_str().starts_with('W'))
-        );
+        assert!(all.iter().all(|code| code.as_str().len() == 5 && code.as_str().starts_with('W')));
     }
 
     #[test]
     fn a_code_is_found_however_it_is_written() {
         for text in ["W0104", "w0104", "0104", "104", " W104 "] {
-            assert_eq!(
-                explain(text).map(|row| row.code.as_str()),
-                Some("W0104"),
-                "{text:?}"
-            );
+            assert_eq!(explain(text).map(|row| row.code.as_str()), Some("W0104"), "{text:?}");
         }
         for text in ["", "W", "W9999", "endpoints", "W00104"] {
             assert!(explain(text).is_none(), "{text:?}");

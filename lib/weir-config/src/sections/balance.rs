@@ -51,21 +51,13 @@ pub(crate) static BALANCE: Table = Table {
         ),
         key(
             "key",
-            Kind::Text(
-                "\"client_ip\", \"path\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
-            ),
+            Kind::Text("\"client_ip\", \"path\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\""),
             Default::Value("\"client_ip\""),
             "`ring_hash` and `maglev`: what decides. Requests without a value go by the client's address.",
         ),
         key(
             "virtual_nodes",
-            Kind::OrWord(
-                "auto",
-                &Kind::Int {
-                    min: 1,
-                    max: 100_000,
-                },
-            ),
+            Kind::OrWord("auto", &Kind::Int { min: 1, max: 100_000 }),
             Default::Value("\"auto\""),
             "`ring_hash`: points on the ring for each unit of weight; more spread the keys more evenly. `\"auto\"` gives \
              small clusters at least 1,000 for each endpoint.",
@@ -78,22 +70,13 @@ pub(crate) static BALANCE: Table = Table {
         ),
         key(
             "table_size",
-            Kind::Int {
-                min: 2,
-                max: MAX_TABLE,
-            },
+            Kind::Int { min: 2, max: MAX_TABLE },
             Default::Value("65537"),
             "`maglev`: places of the table, a prime of at least 100 times the number of endpoints.",
         ),
         key(
             "bounded_load",
-            Kind::OrWord(
-                "off",
-                &Kind::Number {
-                    min: 0.0,
-                    max: 100.0,
-                },
-            ),
+            Kind::OrWord("off", &Kind::Number { min: 0.0, max: 100.0 }),
             Default::Value("\"off\""),
             "`ring_hash`, `maglev` and `ip_hash`: no endpoint gets more than this factor of its fair share of the requests in \
              flight; the rest spills over. Above 1; 1.25 is a good start.",
@@ -107,25 +90,16 @@ const USES: [(&str, &[Algorithm]); 5] = [
     ("virtual_nodes", &[Algorithm::RingHash]),
     ("ketama", &[Algorithm::RingHash]),
     ("table_size", &[Algorithm::Maglev]),
-    (
-        "bounded_load",
-        &[Algorithm::RingHash, Algorithm::Maglev, Algorithm::IpHash],
-    ),
+    ("bounded_load", &[Algorithm::RingHash, Algorithm::Maglev, Algorithm::IpHash]),
 ];
 
 fn algorithm(node: &Node) -> Option<Algorithm> {
     let name = node.text("algorithm")?.text();
-    ALGORITHMS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, algorithm)| *algorithm)
+    ALGORITHMS.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
 }
 
 fn name_of(algorithm: Algorithm) -> &'static str {
-    ALGORITHMS
-        .iter()
-        .find(|(_, other)| *other == algorithm)
-        .map_or("", |(name, _)| name)
+    ALGORITHMS.iter().find(|(_, other)| *other == algorithm).map_or("", |(name, _)| name)
 }
 
 pub(crate) fn settle(node: &mut Node) {
@@ -147,74 +121,41 @@ pub(crate) fn resolve(node: &Node, report: &mut Report) -> Params {
         return Params::default();
     };
     for (setting, algorithms) in USES {
-        if let Some(entry) = node
-            .written(setting)
-            .filter(|_| !algorithms.contains(&algorithm))
-        {
-            let names: Vec<_> = algorithms
-                .iter()
-                .map(|algorithm| format!("`{}`", name_of(*algorithm)))
-                .collect();
+        if let Some(entry) = node.written(setting).filter(|_| !algorithms.contains(&algorithm)) {
+            let names: Vec<_> = algorithms.iter().map(|algorithm| format!("`{}`", name_of(*algorithm))).collect();
             report
                 .error(
                     codes::NOT_FOR_ALGORITHM,
                     &entry.key_span,
                     format!("`{}` has no `{setting}`", name_of(algorithm)),
                 )
-                .help(format!(
-                    "`{setting}` belongs to {}; take it out or choose another algorithm",
-                    names.join(", ")
-                ));
+                .help(format!("`{setting}` belongs to {}; take it out or choose another algorithm", names.join(", ")));
         }
     }
-    if let Some(entry) = node
-        .written("virtual_nodes")
-        .filter(|_| node.bool("ketama") && algorithm == Algorithm::RingHash)
+    if let Some(entry) =
+        node.written("virtual_nodes").filter(|_| node.bool("ketama") && algorithm == Algorithm::RingHash)
     {
         report
-            .error(
-                codes::CONFLICT,
-                &entry.key_span,
-                "`virtual_nodes` and `ketama` cannot stand together",
-            )
+            .error(codes::CONFLICT, &entry.key_span, "`virtual_nodes` and `ketama` cannot stand together")
             .note_at("`ketama` is here", &node.span_of("ketama"))
             .help("ketama always has 160 points for each unit of weight; take one of them out");
     }
     let defaults = Params::default();
     Params {
         algorithm,
-        key: node
-            .text("key")
-            .and_then(|value| hash_key(value, report))
-            .unwrap_or_default(),
+        key: node.text("key").and_then(|value| hash_key(value, report)).unwrap_or_default(),
         virtual_nodes: node.opt_u32("virtual_nodes"),
         ketama: node.bool("ketama"),
-        table_size: node
-            .get("table_size")
-            .map_or(defaults.table_size, |value| table_size(value, report)),
+        table_size: node.get("table_size").map_or(defaults.table_size, |value| table_size(value, report)),
         bounded_load: bounded_load(node, report),
     }
 }
 
 fn hash_key(value: &Value, report: &mut Report) -> Option<HashKey> {
-    const KINDS: [&str; 5] = [
-        "client_ip",
-        "path",
-        "header:NAME",
-        "cookie:NAME",
-        "query:NAME",
-    ];
+    const KINDS: [&str; 5] = ["client_ip", "path", "header:NAME", "cookie:NAME", "query:NAME"];
     let text = value.text();
-    let (kind, name) = text
-        .split_once(':')
-        .map_or((text, None), |(kind, name)| (kind, Some(name)));
-    let good = name.is_some_and(|name| {
-        if kind == "query" {
-            !name.is_empty()
-        } else {
-            syntax::is_token(name)
-        }
-    });
+    let (kind, name) = text.split_once(':').map_or((text, None), |(kind, name)| (kind, Some(name)));
+    let good = name.is_some_and(|name| if kind == "query" { !name.is_empty() } else { syntax::is_token(name) });
     match (kind, name) {
         ("client_ip", None) => return Some(HashKey::ClientIp),
         ("path", None) => return Some(HashKey::Path),
@@ -239,34 +180,24 @@ fn hash_key(value: &Value, report: &mut Report) -> Option<HashKey> {
             },
         ),
     };
-    report
-        .error(
-            codes::BAD_KEY,
-            &value.span,
-            format!("{} is not a key to hash", quoted(text)),
-        )
-        .help(help);
+    report.error(codes::BAD_KEY, &value.span, format!("{} is not a key to hash", quoted(text))).help(help);
     None
 }
 
 fn table_size(value: &Value, report: &mut Report) -> u32 {
     let size = value.int();
     if !is_prime(size) {
-        let next = (size..=MAX_TABLE)
-            .find(|number| is_prime(*number))
-            .unwrap_or(MAX_TABLE);
-        report
-            .error(codes::BAD_TABLE_SIZE, &value.span, format!("`table_size` {size} is not a prime"))
-            .help(format!("the next prime is {next}; with another size some places of the table could never be filled"));
+        let next = (size..=MAX_TABLE).find(|number| is_prime(*number)).unwrap_or(MAX_TABLE);
+        report.error(codes::BAD_TABLE_SIZE, &value.span, format!("`table_size` {size} is not a prime")).help(format!(
+            "the next prime is {next}; with another size some places of the table could never be filled"
+        ));
     }
     u32::try_from(size).unwrap_or(u32::MAX)
 }
 
 fn is_prime(number: u64) -> bool {
     number >= 2
-        && (2..number)
-            .take_while(|divisor| divisor * divisor <= number)
-            .all(|divisor| !number.is_multiple_of(divisor))
+        && (2..number).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn bounded_load(node: &Node, report: &mut Report) -> Option<f64> {

@@ -20,25 +20,16 @@ pub(crate) fn binds(node: &Node, report: &mut Report) -> Vec<Bind> {
                 if address.inet().is_some_and(|addr| addr.port() == 0) {
                     process::port_zero(value, report);
                 }
-                let ipv6_only =
-                    node.bool("ipv6_only") && address.inet().is_some_and(|addr| addr.is_ipv6());
+                let ipv6_only = node.bool("ipv6_only") && address.inet().is_some_and(|addr| addr.is_ipv6());
                 let mode = if address.inet().is_none() { mode } else { None };
-                binds.push(Bind {
-                    address,
-                    ipv6_only,
-                    mode,
-                });
+                binds.push(Bind { address, ipv6_only, mode });
             }
             Err(fault) => fault.report(value, report),
         }
     }
     if node.get("bind").is_some() && node.list("bind").is_empty() {
         report
-            .error(
-                codes::EMPTY,
-                &node.span_of("bind"),
-                "`listener.bind` is empty",
-            )
+            .error(codes::EMPTY, &node.span_of("bind"), "`listener.bind` is empty")
             .help("write an address such as \"127.0.0.1:8080\"");
     }
     if let Some(entry) = node.written("mode")
@@ -89,24 +80,15 @@ fn bind_address(text: &str) -> Result<Address, syntax::Fault> {
         let message = format!("{} names no address", quoted(text));
         return Err(wrong(
             message,
-            format!(
-                "write \"127.0.0.1:{text}\" for this host only, or \"[::]:{text}\" for every address"
-            ),
+            format!("write \"127.0.0.1:{text}\" for this host only, or \"[::]:{text}\" for every address"),
         ));
     }
     match syntax::target(text)? {
         Target::Address(address) => Ok(address),
         Target::Name { host, port } => {
-            let ip = if host == "localhost" {
-                "127.0.0.1"
-            } else {
-                "0.0.0.0"
-            };
+            let ip = if host == "localhost" { "127.0.0.1" } else { "0.0.0.0" };
             Err(wrong(
-                format!(
-                    "a listener needs an IP address, not the name {}",
-                    quoted(&host)
-                ),
+                format!("a listener needs an IP address, not the name {}", quoted(&host)),
                 format!("write \"{ip}:{port}\""),
             ))
         }
@@ -116,16 +98,11 @@ fn bind_address(text: &str) -> Result<Address, syntax::Fault> {
 fn mode(node: &Node, report: &mut Report) -> Option<u32> {
     const MAX_MODE: u32 = 0o777;
     let value = node.text("mode")?;
-    let mode = u32::from_str_radix(value.text(), 8)
-        .ok()
-        .filter(|mode| *mode <= MAX_MODE && !value.text().starts_with('+'));
+    let mode =
+        u32::from_str_radix(value.text(), 8).ok().filter(|mode| *mode <= MAX_MODE && !value.text().starts_with('+'));
     if mode.is_none() {
         report
-            .error(
-                codes::BAD_MODE,
-                &value.span,
-                format!("{} is not a set of permission bits", quoted(value.text())),
-            )
+            .error(codes::BAD_MODE, &value.span, format!("{} is not a set of permission bits", quoted(value.text())))
             .help("write three octal digits after a zero, such as \"0660\" for owner and group");
     }
     mode
@@ -145,32 +122,14 @@ pub(crate) fn check_overlaps(root: &Node, report: &mut Report) {
     for node in root.list("listener").iter().filter_map(Value::table) {
         for value in node.list("bind") {
             if let Ok(address) = bind_address(value.text()) {
-                add(
-                    &mut taken,
-                    Taken {
-                        address,
-                        ipv6_only: node.bool("ipv6_only"),
-                        value,
-                    },
-                    report,
-                );
+                add(&mut taken, Taken { address, ipv6_only: node.bool("ipv6_only"), value }, report);
             }
         }
     }
     if let Some(node) = root.table("metrics").filter(|node| node.bool("enabled"))
-        && let Some((value, Ok(address))) = node
-            .text("bind")
-            .map(|value| (value, bind_address(value.text())))
+        && let Some((value, Ok(address))) = node.text("bind").map(|value| (value, bind_address(value.text())))
     {
-        add(
-            &mut taken,
-            Taken {
-                address,
-                ipv6_only: false,
-                value,
-            },
-            report,
-        );
+        add(&mut taken, Taken { address, ipv6_only: false, value }, report);
     }
 }
 
@@ -178,11 +137,7 @@ fn add<'a>(taken: &mut Vec<Taken<'a>>, new: Taken<'a>, report: &mut Report) {
     if let Some(other) = taken.iter().find(|other| overlap(other, &new)) {
         let (first, second) = (&other.value, &new.value);
         // The default address of [metrics] has no place of its own in the text: point at what was written.
-        let (at, beside) = if second.defaulted {
-            (first, second)
-        } else {
-            (second, first)
-        };
+        let (at, beside) = if second.defaulted { (first, second) } else { (second, first) };
         let message = if other.address == new.address {
             format!("{} is bound twice", quoted(&new.address.to_string()))
         } else {
@@ -198,9 +153,7 @@ fn add<'a>(taken: &mut Vec<Taken<'a>>, new: Taken<'a>, report: &mut Report) {
                 .note("the other one is the default of `metrics.bind`")
                 .help("choose another port, or set `bind` in `[metrics]`");
         } else {
-            diagnostic
-                .note_at("the other one is here", &beside.span)
-                .help("choose another port or address");
+            diagnostic.note_at("the other one is here", &beside.span).help("choose another port or address");
         }
     }
     taken.push(new);
@@ -210,9 +163,7 @@ fn overlap(a: &Taken<'_>, b: &Taken<'_>) -> bool {
     match (a.address.inet(), b.address.inet()) {
         (None, None) => a.address == b.address,
         (Some(x), Some(y)) => {
-            x.port() == y.port()
-                && x.port() != 0
-                && (covers(x, a.ipv6_only, y.ip()) || covers(y, b.ipv6_only, x.ip()))
+            x.port() == y.port() && x.port() != 0 && (covers(x, a.ipv6_only, y.ip()) || covers(y, b.ipv6_only, x.ip()))
         }
         _ => false,
     }
@@ -222,6 +173,5 @@ fn covers(bound: SocketAddr, ipv6_only: bool, ip: IpAddr) -> bool {
     if bound.ip() == ip {
         return true;
     }
-    bound.ip().is_unspecified()
-        && (bound.is_ipv4() == ip.is_ipv4() || (bound.is_ipv6() && !ipv6_only))
+    bound.ip().is_unspecified() && (bound.is_ipv4() == ip.is_ipv4() || (bound.is_ipv6() && !ipv6_only))
 }

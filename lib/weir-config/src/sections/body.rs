@@ -19,11 +19,7 @@ pub(crate) fn body(node: &Node, files: &dyn Files, report: &mut Report) -> Optio
     let (inline, file) = (node.get("body"), node.get("file"));
     if let (Some(_), Some(file)) = (inline, file) {
         report
-            .error(
-                codes::CONFLICT,
-                &file.span,
-                "`body` and `file` cannot stand together",
-            )
+            .error(codes::CONFLICT, &file.span, "`body` and `file` cannot stand together")
             .note_at("`body` is here", &node.span_of("body"))
             .help("keep one of them");
         return None;
@@ -39,11 +35,7 @@ pub(crate) fn body(node: &Node, files: &dyn Files, report: &mut Report) -> Optio
                     _ => error.to_string(),
                 };
                 report
-                    .error(
-                        codes::UNREADABLE_FILE,
-                        &file.span,
-                        format!("{} cannot be read: {why}", quoted(file.text())),
-                    )
+                    .error(codes::UNREADABLE_FILE, &file.span, format!("{} cannot be read: {why}", quoted(file.text())))
                     .help("a relative path starts at the folder of the configuration file");
                 return None;
             }
@@ -52,15 +44,8 @@ pub(crate) fn body(node: &Node, files: &dyn Files, report: &mut Report) -> Optio
     };
     if bytes.len() > MAX_PAGE_BYTES {
         report
-            .error(
-                codes::BODY_TOO_LARGE,
-                span,
-                format!("this body has {} bytes", bytes.len()),
-            )
-            .help(format!(
-                "it is held in memory and may have at most {}",
-                print_size(MAX_PAGE_BYTES as u64)
-            ));
+            .error(codes::BODY_TOO_LARGE, span, format!("this body has {} bytes", bytes.len()))
+            .help(format!("it is held in memory and may have at most {}", print_size(MAX_PAGE_BYTES as u64)));
     }
     Some(Arc::from(bytes))
 }

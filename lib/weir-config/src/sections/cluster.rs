@@ -30,47 +30,28 @@ pub(crate) static CLUSTER: Table = Table {
         key(
             "panic_threshold",
             Kind::Share { min: 0.0, max: 1.0 },
-            Default::Value("\"50%\""),
-            "Below this share of usable endpoints, health is ignored and all get traffic: with most endpoints gone, the \
-             few that are left would be crushed, and checks that fail everywhere are more likely wrong than right. \
-             Panic is counted and visible. `\"0%\"` never panics.",
+            Default::Value("\"0%\""),
+            "Below this share of usable endpoints, health is ignored and all get traffic: with most endpoints of a large \
+             cluster gone, the few that are left would be crushed, and checks that fail everywhere are more likely wrong \
+             than right. Panic is counted and visible. `\"0%\"` never panics, which is right for a handful of \
+             endpoints: with two of three down, the third should get everything. `\"50%\"` is usual for ten and more.",
         ),
-        key(
-            "health",
-            Kind::Table(&health::HEALTH),
-            Default::Value("{}"),
-            "Active checks of the endpoints.",
-        ),
+        key("health", Kind::Table(&health::HEALTH), Default::Value("{}"), "Active checks of the endpoints."),
         key(
             "outlier",
             Kind::Table(&OUTLIER),
             Default::Value("{}"),
             "Endpoints that fail requests are taken out for a while.",
         ),
-        key(
-            "retry",
-            Kind::Table(&RETRY),
-            Default::Value("{}"),
-            "Retries on another endpoint.",
-        ),
-        key(
-            "pool",
-            Kind::Table(&POOL),
-            Default::Value("{}"),
-            "Connections to each endpoint.",
-        ),
+        key("retry", Kind::Table(&RETRY), Default::Value("{}"), "Retries on another endpoint."),
+        key("pool", Kind::Table(&POOL), Default::Value("{}"), "Connections to each endpoint."),
         key(
             "limit",
             Kind::Table(&LIMIT),
             Default::Value("{}"),
             "Requests in flight at each endpoint, and who may wait.",
         ),
-        key(
-            "timeouts",
-            Kind::Table(&TIMEOUTS),
-            Default::Value("{}"),
-            "Time-outs towards the endpoints.",
-        ),
+        key("timeouts", Kind::Table(&TIMEOUTS), Default::Value("{}"), "Time-outs towards the endpoints."),
     ],
 };
 
@@ -79,18 +60,10 @@ static OUTLIER: Table = Table {
     header: "[cluster.NAME.outlier]",
     doc: "Passive ejection: endpoints that fail requests of clients are taken out for a while.",
     keys: &[
-        key(
-            "enabled",
-            Kind::Bool,
-            Default::Value("true"),
-            "Whether it is on.",
-        ),
+        key("enabled", Kind::Bool, Default::Value("true"), "Whether it is on."),
         key(
             "consecutive_failures",
-            Kind::Int {
-                min: 1,
-                max: 1_000_000,
-            },
+            Kind::Int { min: 1, max: 1_000_000 },
             Default::Value("5"),
             "Failures in a row (connect errors, resets, time-outs, malformed responses, 502, 503, 504) that eject.",
         ),
@@ -100,12 +73,7 @@ static OUTLIER: Table = Table {
             Default::Value("\"10s\""),
             "The first ejection; the n-th in a row lasts n times as long.",
         ),
-        key(
-            "max_ejection",
-            TIMEOUT,
-            Default::Value("\"5m\""),
-            "The longest ejection.",
-        ),
+        key("max_ejection", TIMEOUT, Default::Value("\"5m\""), "The longest ejection."),
         key(
             "max_ejected",
             Kind::Share { min: 0.0, max: 1.0 },
@@ -134,19 +102,13 @@ static RETRY: Table = Table {
         ),
         key(
             "min_per_second",
-            Kind::Int {
-                min: 0,
-                max: 1_000_000,
-            },
+            Kind::Int { min: 0, max: 1_000_000 },
             Default::Value("10"),
             "Retries per second that are allowed whatever the share.",
         ),
         key(
             "body_buffer",
-            Kind::Size {
-                min: 0,
-                max: 16 << 20,
-            },
+            Kind::Size { min: 0, max: 16 << 20 },
             Default::Value("\"16KiB\""),
             "Request bodies up to this size are held so that they can be sent again.",
         ),
@@ -160,19 +122,13 @@ static POOL: Table = Table {
     keys: &[
         key(
             "max_idle",
-            Kind::Int {
-                min: 0,
-                max: 1_000_000,
-            },
+            Kind::Int { min: 0, max: 1_000_000 },
             Default::Value("100"),
             "Idle connections kept beyond what the recent peak needs.",
         ),
         key(
             "min_idle",
-            Kind::Int {
-                min: 0,
-                max: 1_000_000,
-            },
+            Kind::Int { min: 0, max: 1_000_000 },
             Default::Value("0"),
             "Connections opened ahead of demand and kept open.",
         ),
@@ -184,13 +140,7 @@ static POOL: Table = Table {
         ),
         key(
             "max_lifetime",
-            Kind::OrWord(
-                "unlimited",
-                &Kind::Duration {
-                    min: millis(1),
-                    max: secs(365 * 86_400),
-                },
-            ),
+            Kind::OrWord("unlimited", &Kind::Duration { min: millis(1), max: secs(365 * 86_400) }),
             Default::Value("\"unlimited\""),
             "A connection is not used again after this, less a random part.",
         ),
@@ -202,25 +152,13 @@ static POOL: Table = Table {
         ),
         key(
             "max_uses",
-            Kind::OrWord(
-                "unlimited",
-                &Kind::Int {
-                    min: 1,
-                    max: 4_000_000_000,
-                },
-            ),
+            Kind::OrWord("unlimited", &Kind::Int { min: 1, max: 4_000_000_000 }),
             Default::Value("\"unlimited\""),
             "A connection is closed after this many uses.",
         ),
         key(
             "max_connections",
-            Kind::OrWord(
-                "auto",
-                &Kind::Int {
-                    min: 1,
-                    max: 1_000_000,
-                },
-            ),
+            Kind::OrWord("auto", &Kind::Int { min: 1, max: 1_000_000 }),
             Default::Value("\"auto\""),
             "Connections to one endpoint, idle ones included. `\"auto\"` follows from the limit of file descriptors.",
         ),
@@ -240,22 +178,13 @@ static LIMIT: Table = Table {
     keys: &[
         key(
             "max_requests",
-            Kind::OrWord(
-                "unlimited",
-                &Kind::Int {
-                    min: 1,
-                    max: 1_000_000,
-                },
-            ),
+            Kind::OrWord("unlimited", &Kind::Int { min: 1, max: 1_000_000 }),
             Default::Value("\"unlimited\""),
             "Requests in flight at one endpoint; `pool.max_connections` holds besides.",
         ),
         key(
             "queue",
-            Kind::Int {
-                min: 0,
-                max: 1_000_000,
-            },
+            Kind::Int { min: 0, max: 1_000_000 },
             Default::Value("1024"),
             "Requests that may wait for a place at one endpoint; one more gets 503 `pool_queue_full`.",
         ),
@@ -273,30 +202,17 @@ static TIMEOUTS: Table = Table {
     header: "[cluster.NAME.timeouts]",
     doc: "Time-outs towards the endpoints.",
     keys: &[
-        key(
-            "connect",
-            TIMEOUT,
-            Default::Value("\"2s\""),
-            "Until a connection is established.",
-        ),
+        key("connect", TIMEOUT, Default::Value("\"2s\""), "Until a connection is established."),
         key(
             "response_head",
             TIMEOUT,
             Default::Value("\"10s\""),
             "From the request sent to the complete response head; then 504.",
         ),
-        key(
-            "idle",
-            TIMEOUT,
-            Default::Value("\"1m\""),
-            "Between two bytes of a body, in either direction.",
-        ),
+        key("idle", TIMEOUT, Default::Value("\"1m\""), "Between two bytes of a body, in either direction."),
         key(
             "tunnel_idle",
-            Kind::Duration {
-                min: millis(1),
-                max: secs(30 * 86_400),
-            },
+            Kind::Duration { min: millis(1), max: secs(30 * 86_400) },
             Default::Value("\"1h\""),
             "A tunnel (WebSocket and other upgrades, TCP) in which nothing moves for so long is closed.",
         ),
@@ -312,33 +228,19 @@ pub(crate) fn settle(node: &mut Node) {
 
 pub(crate) fn resolve(named: &Named, report: &mut Report) -> Option<Cluster> {
     if let Err(fault) = syntax::name(&named.name) {
-        report
-            .error(fault.code, &named.name_span, fault.message)
-            .maybe_help(fault.help);
+        report.error(fault.code, &named.name_span, fault.message).maybe_help(fault.help);
     }
     let node = named.value.table()?;
-    let balance = node
-        .table("balance")
-        .map(|balance| balance::resolve(balance, report))
-        .unwrap_or_default();
+    let balance = node.table("balance").map(|balance| balance::resolve(balance, report)).unwrap_or_default();
     let endpoints = endpoint::resolve(node, &balance, report);
     Some(Cluster {
         name: Arc::from(named.name.as_str()),
         endpoints,
         balance,
-        health: node
-            .table("health")
-            .map(|node| health::resolve(node, report))
-            .unwrap_or_default(),
-        outlier: node
-            .table("outlier")
-            .map(|node| outlier(node, report))
-            .unwrap_or_default(),
+        health: node.table("health").map(|node| health::resolve(node, report)).unwrap_or_default(),
+        outlier: node.table("outlier").map(|node| outlier(node, report)).unwrap_or_default(),
         retry: node.table("retry").map(retry).unwrap_or_default(),
-        pool: node
-            .table("pool")
-            .map(|node| pool(node, report))
-            .unwrap_or_default(),
+        pool: node.table("pool").map(|node| pool(node, report)).unwrap_or_default(),
         limit: limit(node, report),
         timeouts: node.table("timeouts").map(timeouts).unwrap_or_default(),
         panic_threshold: node.number("panic_threshold").unwrap_or_default(),
@@ -347,12 +249,7 @@ pub(crate) fn resolve(named: &Named, report: &mut Report) -> Option<Cluster> {
 
 /// Reports that `low` is above `high`.
 pub(crate) fn must_not_exceed(node: &Node, low: &str, high: &str, report: &mut Report) {
-    let exceeds = match (
-        node.opt_duration(low),
-        node.opt_duration(high),
-        node.int(low),
-        node.int(high),
-    ) {
+    let exceeds = match (node.opt_duration(low), node.opt_duration(high), node.int(low), node.int(high)) {
         (Some(low), Some(high), ..) => low > high,
         (_, _, Some(low), Some(high)) => low > high,
         _ => false,
@@ -363,21 +260,9 @@ pub(crate) fn must_not_exceed(node: &Node, low: &str, high: &str, report: &mut R
             .written(low)
             .or_else(|| node.written(high))
             .map_or_else(|| node.span.clone(), |entry| entry.value.span.clone());
-        let shown = |key: &str| {
-            node.get(key)
-                .map(crate::effective::value_text)
-                .unwrap_or_default()
-        };
+        let shown = |key: &str| node.get(key).map(crate::effective::value_text).unwrap_or_default();
         report
-            .error(
-                codes::LIMITS_DISAGREE,
-                &at,
-                format!(
-                    "`{low}` ({}) is above `{high}` ({})",
-                    shown(low),
-                    shown(high)
-                ),
-            )
+            .error(codes::LIMITS_DISAGREE, &at, format!("`{low}` ({}) is above `{high}` ({})", shown(low), shown(high)))
             .help(format!("lower `{low}` or raise `{high}`"));
     }
 }
@@ -405,9 +290,10 @@ fn retry(node: &Node) -> weir_resilience::RetryParams {
 fn pool(node: &Node, report: &mut Report) -> weir_pool_core::Params {
     must_not_exceed(node, "min_idle", "max_idle", report);
     must_not_exceed(node, "min_idle", "max_connections", report);
-    if let Some(entry) = node.changed("lifetime_jitter").filter(|_| {
-        node.opt_duration("max_lifetime").is_none() && node.get("max_lifetime").is_some()
-    }) {
+    if let Some(entry) = node
+        .changed("lifetime_jitter")
+        .filter(|_| node.opt_duration("max_lifetime").is_none() && node.get("max_lifetime").is_some())
+    {
         report
             .warning(
                 codes::NO_EFFECT_YET,
@@ -434,18 +320,12 @@ fn limit(cluster: &Node, report: &mut Report) -> weir_limit::Params {
     };
     let unlimited = node.int("max_requests").is_none() && node.get("max_requests").is_some();
     let no_cap = unlimited
-        && cluster.table("pool").is_some_and(|pool| {
-            pool.int("max_connections").is_none() && pool.get("max_connections").is_some()
-        });
-    for entry in ["queue", "queue_timeout"]
-        .into_iter()
-        .filter_map(|key| node.changed(key))
-        .filter(|_| no_cap)
-    {
-        let message = format!(
-            "nothing waits in `{}`: neither `max_requests` nor `pool.max_connections` is set",
-            entry.key
-        );
+        && cluster
+            .table("pool")
+            .is_some_and(|pool| pool.int("max_connections").is_none() && pool.get("max_connections").is_some());
+    for entry in ["queue", "queue_timeout"].into_iter().filter_map(|key| node.changed(key)).filter(|_| no_cap) {
+        let message =
+            format!("nothing waits in `{}`: neither `max_requests` nor `pool.max_connections` is set", entry.key);
         report
             .warning(codes::NO_EFFECT_YET, &entry.key_span, message)
             .help("set `max_requests`; until then only the limit of file descriptors makes requests wait");

@@ -27,18 +27,8 @@ pub(crate) static MATCH: Table = Table {
             Default::Absent("no such condition"),
             "The expression matches somewhere in the value; `^` and `$` anchor it.",
         ),
-        key(
-            "present",
-            Kind::Bool,
-            Default::Absent("no such condition"),
-            "`true`: it is there, whatever its value.",
-        ),
-        key(
-            "absent",
-            Kind::Bool,
-            Default::Absent("no such condition"),
-            "`true`: it is not there.",
-        ),
+        key("present", Kind::Bool, Default::Absent("no such condition"), "`true`: it is there, whatever its value."),
+        key("absent", Kind::Bool, Default::Absent("no such condition"), "`true`: it is not there."),
     ],
 };
 
@@ -65,11 +55,7 @@ pub(crate) fn resolve(node: &Node, merge_slashes: bool, report: &mut Report) -> 
 fn empty_list(node: &Node, key: &str, report: &mut Report) {
     if node.get(key).is_some() && node.list(key).is_empty() {
         report
-            .error(
-                codes::EMPTY,
-                &node.span_of(key),
-                format!("`route.{key}` is empty"),
-            )
+            .error(codes::EMPTY, &node.span_of(key), format!("`route.{key}` is empty"))
             .help("leave the key out to match everything");
     }
 }
@@ -81,9 +67,7 @@ fn hosts(node: &Node, report: &mut Report) -> Vec<HostMatch> {
         match host(value.text()) {
             Ok(host) if hosts.contains(&host) => {
                 let message = format!("host {} is there twice", quoted(value.text()));
-                report
-                    .error(codes::BAD_HOST, &value.span, message)
-                    .help("take one out");
+                report.error(codes::BAD_HOST, &value.span, message).help("take one out");
             }
             Ok(host) => hosts.push(host),
             Err(fault) => fault.report(value, report),
@@ -99,9 +83,7 @@ fn host(text: &str) -> Result<HostMatch, syntax::Fault> {
         message: message.to_owned(),
         help: Some(help),
     };
-    let ip = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
+    let ip = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     if let Some(Ok(ip)) = ip.map(str::parse::<std::net::Ipv6Addr>) {
         return Ok(HostMatch::Exact(Arc::from(format!("[{ip}]"))));
     }
@@ -109,20 +91,14 @@ fn host(text: &str) -> Result<HostMatch, syntax::Fault> {
         return Ok(HostMatch::Exact(Arc::from(ip.to_string())));
     }
     if text == "*" {
-        return Err(bad(
-            0..1,
-            "`*` alone is no host",
-            "leave `host` out to match every host".to_owned(),
-        ));
+        return Err(bad(0..1, "`*` alone is no host", "leave `host` out to match every host".to_owned()));
     }
     if let Some((name, port)) = text.rsplit_once(':') {
         let message = "a host is matched without its port";
         return Err(bad(
             name.len()..text.len(),
             message,
-            format!(
-                "write \"{name}\"; to tell ports ({port}) apart, use two listeners and `listener`"
-            ),
+            format!("write \"{name}\"; to tell ports ({port}) apart, use two listeners and `listener`"),
         ));
     }
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -134,30 +110,14 @@ fn host(text: &str) -> Result<HostMatch, syntax::Fault> {
     }
     if text.ends_with('.') {
         let message = "a host is matched without the dot at its end";
-        return Err(bad(
-            text.len() - 1..text.len(),
-            message,
-            format!("write \"{}\"", text.trim_end_matches('.')),
-        ));
+        return Err(bad(text.len() - 1..text.len(), message, format!("write \"{}\"", text.trim_end_matches('.'))));
     }
-    let (suffix, name) = text
-        .strip_prefix("*.")
-        .map_or((false, text), |rest| (true, rest));
+    let (suffix, name) = text.strip_prefix("*.").map_or((false, text), |rest| (true, rest));
     if let Some(at) = name.find('*') {
         let at = at + text.len() - name.len();
-        let tail = text[at..]
-            .split_once('.')
-            .map_or("example.org", |(_, tail)| tail)
-            .replace('*', "");
-        let help = format!(
-            "write \"*.{}\", which matches every host below it",
-            tail.trim_matches('.')
-        );
-        return Err(bad(
-            at..at + 1,
-            "`*` stands only for whole first parts of a host",
-            help,
-        ));
+        let tail = text[at..].split_once('.').map_or("example.org", |(_, tail)| tail).replace('*', "");
+        let help = format!("write \"*.{}\", which matches every host below it", tail.trim_matches('.'));
+        return Err(bad(at..at + 1, "`*` stands only for whole first parts of a host", help));
     }
     match syntax::host_name(name) {
         Ok(name) if suffix => Ok(HostMatch::Suffix(Arc::from(format!(".{name}")))),
@@ -219,8 +179,7 @@ fn regex(value: &Value, report: &mut Report) -> Option<regex::Regex> {
         Err(fault) => fault,
     };
     if !value.literal && fault.help.is_none() {
-        fault.help =
-            Some(r"between single quotes, TOML leaves backslashes alone: 'like\.this'".to_owned());
+        fault.help = Some(r"between single quotes, TOML leaves backslashes alone: 'like\.this'".to_owned());
     }
     fault.report(value, report);
     None
@@ -228,9 +187,7 @@ fn regex(value: &Value, report: &mut Report) -> Option<regex::Regex> {
 
 fn methods(node: &Node, report: &mut Report) -> Vec<Arc<str>> {
     /// Methods that are known by name (RFC 9110 section 9.3, RFC 5789).
-    const KNOWN: [&str; 9] = [
-        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
-    ];
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
     empty_list(node, "method", report);
     let mut methods: Vec<Arc<str>> = Vec::new();
     for value in node.list("method").iter().filter(|value| value.is_valid()) {
@@ -238,27 +195,15 @@ fn methods(node: &Node, report: &mut Report) -> Vec<Arc<str>> {
         let upper = text.to_ascii_uppercase();
         if !syntax::is_token(text) {
             report
-                .error(
-                    codes::BAD_METHOD,
-                    &value.span,
-                    format!("{} is not a method", quoted(text)),
-                )
+                .error(codes::BAD_METHOD, &value.span, format!("{} is not a method", quoted(text)))
                 .help("write as \"GET\"");
         } else if text != upper && KNOWN.contains(&upper.as_str()) {
             report
-                .error(
-                    codes::BAD_METHOD,
-                    &value.span,
-                    format!("no client sends the method {}", quoted(text)),
-                )
+                .error(codes::BAD_METHOD, &value.span, format!("no client sends the method {}", quoted(text)))
                 .help(format!("methods are case-sensitive: write \"{upper}\""));
         } else if methods.iter().any(|other| **other == *text) {
             report
-                .error(
-                    codes::BAD_METHOD,
-                    &value.span,
-                    format!("method {} is there twice", quoted(text)),
-                )
+                .error(codes::BAD_METHOD, &value.span, format!("method {} is there twice", quoted(text)))
                 .help("take one out");
         }
         methods.push(Arc::from(text));
@@ -272,9 +217,7 @@ fn headers(node: &Node, report: &mut Report) -> Vec<HeaderMatch> {
         let name = match syntax::header_name(&named.name) {
             Ok(name) => name,
             Err(fault) => {
-                report
-                    .error(fault.code, &named.name_span, fault.message)
-                    .maybe_help(fault.help);
+                report.error(fault.code, &named.name_span, fault.message).maybe_help(fault.help);
                 continue;
             }
         };
@@ -288,10 +231,7 @@ fn headers(node: &Node, report: &mut Report) -> Vec<HeaderMatch> {
                 .help("header names do not tell upper and lower case apart");
         }
         if let Some(value) = condition(named, report) {
-            matches.push(HeaderMatch {
-                name: Arc::from(name),
-                value,
-            });
+            matches.push(HeaderMatch { name: Arc::from(name), value });
         }
     }
     matches
@@ -300,12 +240,7 @@ fn headers(node: &Node, report: &mut Report) -> Vec<HeaderMatch> {
 fn query(node: &Node, report: &mut Report) -> Vec<QueryMatch> {
     let named = node.map("query").iter();
     named
-        .filter_map(|named| {
-            Some(QueryMatch {
-                name: Arc::from(named.name.as_str()),
-                value: condition(named, report)?,
-            })
-        })
+        .filter_map(|named| Some(QueryMatch { name: Arc::from(named.name.as_str()), value: condition(named, report)? }))
         .collect()
 }
 
@@ -327,11 +262,7 @@ fn condition(named: &Named, report: &mut Report) -> Option<TextMatch> {
         }
 
         report
-            .error(
-                codes::MISSING_KEY,
-                &named.value.span,
-                "this condition is empty",
-            )
+            .error(codes::MISSING_KEY, &named.value.span, "this condition is empty")
             .help("write a text, or one of `exact`, `regex`, `present = true` and `absent = true`");
         return None;
     };
@@ -339,11 +270,7 @@ fn condition(named: &Named, report: &mut Report) -> Option<TextMatch> {
 }
 
 fn resolve_condition(key: &str, value: &Value, report: &mut Report) -> Option<TextMatch> {
-    let other = if key == "present" {
-        "absent"
-    } else {
-        "present"
-    };
+    let other = if key == "present" { "absent" } else { "present" };
     match (&value.data, key) {
         (Data::Text(text), "exact") => Some(TextMatch::Exact(Arc::from(text.as_str()))),
         (Data::Text(_), _) => regex(value, report).map(TextMatch::Regex),
@@ -351,14 +278,8 @@ fn resolve_condition(key: &str, value: &Value, report: &mut Report) -> Option<Te
         (Data::Bool(true), _) => Some(TextMatch::Absent),
         (Data::Bool(false), _) => {
             report
-                .error(
-                    codes::WITHOUT_EFFECT,
-                    &value.span,
-                    format!("`{key} = false` does not say what is wanted"),
-                )
-                .help(format!(
-                    "write `{other} = true`, or leave the condition out"
-                ));
+                .error(codes::WITHOUT_EFFECT, &value.span, format!("`{key} = false` does not say what is wanted"))
+                .help(format!("write `{other} = true`, or leave the condition out"));
             None
         }
         _ => None,

@@ -26,10 +26,7 @@ pub(crate) static EDITS: Table = Table {
         ),
         key(
             "add",
-            Kind::Map(
-                "header names",
-                &Kind::OneOrMany(&Kind::Text(crate::walk::FREE_TEXT)),
-            ),
+            Kind::Map("header names", &Kind::OneOrMany(&Kind::Text(crate::walk::FREE_TEXT))),
             Default::Absent("nothing is added"),
             "Added beside the fields that are there; a list adds several.",
         ),
@@ -58,50 +55,30 @@ const FORBIDDEN: [&str; 9] = [
 pub(crate) fn resolve(node: &Node, request: bool, report: &mut Report) -> HeaderEdits {
     let mut edits = HeaderEdits::default();
     for value in node.list("remove").iter().filter(|value| value.is_valid()) {
-        if let Some(name) = name(
-            value.text(),
-            &value.span,
-            request.then_some("remove"),
-            report,
-        ) {
+        if let Some(name) = name(value.text(), &value.span, request.then_some("remove"), report) {
             edits.remove.push(Arc::from(name));
         }
     }
     for named in node.map("set") {
         let lower = name(&named.name, &named.name_span, None, report);
-        let twice = lower.as_ref().is_some_and(|lower| {
-            edits
-                .set
-                .iter()
-                .any(|(other, _)| other.eq_ignore_ascii_case(lower))
-        });
+        let twice =
+            lower.as_ref().is_some_and(|lower| edits.set.iter().any(|(other, _)| other.eq_ignore_ascii_case(lower)));
         if twice {
             report
                 .error(codes::BAD_HEADER_NAME, &named.name_span, format!("header {} is set twice", quoted(&named.name)))
                 .help("header names do not tell upper and lower case apart; use `add` for several fields of one name");
         }
         check_value(&named.value, report);
-        edits.set.push((
-            Arc::from(named.name.as_str()),
-            Arc::from(named.value.text()),
-        ));
+        edits.set.push((Arc::from(named.name.as_str()), Arc::from(named.value.text())));
     }
     for named in node.map("add") {
-        name(
-            &named.name,
-            &named.name_span,
-            request.then_some("add"),
-            report,
-        );
+        name(&named.name, &named.name_span, request.then_some("add"), report);
         for value in named.value.list() {
             check_value(value, report);
-            edits
-                .add
-                .push((Arc::from(named.name.as_str()), Arc::from(value.text())));
+            edits.add.push((Arc::from(named.name.as_str()), Arc::from(value.text())));
         }
     }
-    if edits.is_empty() && !node.misspelt && node.entries.iter().all(|entry| entry.value.is_valid())
-    {
+    if edits.is_empty() && !node.misspelt && node.entries.iter().all(|entry| entry.value.is_valid()) {
         report
             .error(codes::EMPTY, &node.span, "these header edits are empty")
             .help("add `set`, `add` or `remove`, or take them out");
@@ -114,9 +91,7 @@ fn name(text: &str, span: &Span, host_verb: Option<&str>, report: &mut Report) -
     let name = match syntax::header_name(text) {
         Ok(name) => name,
         Err(fault) => {
-            report
-                .error(fault.code, span, fault.message)
-                .maybe_help(fault.help);
+            report.error(fault.code, span, fault.message).maybe_help(fault.help);
             return None;
         }
     };
@@ -127,11 +102,7 @@ fn name(text: &str, span: &Span, host_verb: Option<&str>, report: &mut Report) -
     }
     if let Some(verb) = host_verb.filter(|_| name == "host") {
         report
-            .error(
-                codes::FORBIDDEN_HEADER,
-                span,
-                format!("{} cannot stand in `{verb}`", quoted(text)),
-            )
+            .error(codes::FORBIDDEN_HEADER, span, format!("{} cannot stand in `{verb}`", quoted(text)))
             .help("a request has exactly one `Host`; use `set` to change it");
     }
     Some(name)

@@ -27,9 +27,7 @@ pub(crate) static ENDPOINT: Table = Table {
     keys: &[
         key(
             "address",
-            Kind::Text(
-                "an address such as \"10.0.0.1:8080\", \"app.internal:8080\" or \"unix:/run/app.sock\"",
-            ),
+            Kind::Text("an address such as \"10.0.0.1:8080\", \"app.internal:8080\" or \"unix:/run/app.sock\""),
             Default::Required,
             "`IP:PORT`, `[IPv6]:PORT`, `unix:/path`, or `name:port`: a name is resolved at start and again when its \
              records expire, and stands for every address behind it.",
@@ -42,10 +40,7 @@ pub(crate) static ENDPOINT: Table = Table {
         ),
         key(
             "weight",
-            Kind::Int {
-                min: 0,
-                max: 65_535,
-            },
+            Kind::Int { min: 0, max: 65_535 },
             Default::Value("1"),
             "Relative share of traffic; 0 gets none.",
         ),
@@ -72,11 +67,7 @@ pub(crate) static ENDPOINT: Table = Table {
 
 /// Derives the names of static endpoints.
 pub(crate) fn settle(cluster: &mut Node) {
-    let Some(entry) = cluster
-        .entries
-        .iter_mut()
-        .find(|entry| entry.key == "endpoints")
-    else {
+    let Some(entry) = cluster.entries.iter_mut().find(|entry| entry.key == "endpoints") else {
         return;
     };
     let Data::List(list) = &mut entry.value.data else {
@@ -90,11 +81,7 @@ pub(crate) fn settle(cluster: &mut Node) {
     }
 }
 
-pub(crate) fn resolve(
-    cluster: &Node,
-    balance: &weir_balance::Params,
-    report: &mut Report,
-) -> Vec<EndpointSpec> {
+pub(crate) fn resolve(cluster: &Node, balance: &weir_balance::Params, report: &mut Report) -> Vec<EndpointSpec> {
     let list = cluster.list("endpoints");
     if let Some(extra) = list.get(MAX_ENDPOINTS) {
         report
@@ -108,25 +95,15 @@ pub(crate) fn resolve(
     }
     if cluster.get("endpoints").is_some() && list.is_empty() {
         report
-            .error(
-                codes::EMPTY,
-                &cluster.span_of("endpoints"),
-                "this cluster has no endpoint",
-            )
+            .error(codes::EMPTY, &cluster.span_of("endpoints"), "this cluster has no endpoint")
             .help("write an address such as \"10.0.0.1:8080\"");
     }
     let mut seen = Seen::default();
-    let specs: Vec<_> = list
-        .iter()
-        .filter_map(Value::table)
-        .filter_map(|node| endpoint(node, &mut seen, report))
-        .collect();
+    let specs: Vec<_> =
+        list.iter().filter_map(Value::table).filter_map(|node| endpoint(node, &mut seen, report)).collect();
     let weights: Vec<u16> = specs.iter().map(weight_of).collect();
-    let sure = specs.len() == list.len()
-        && list
-            .iter()
-            .filter_map(Value::table)
-            .all(|node| node.get("weight").is_some());
+    let sure =
+        specs.len() == list.len() && list.iter().filter_map(Value::table).all(|node| node.get("weight").is_some());
     if sure && !weights.is_empty() && weights.iter().all(|weight| *weight == 0) {
         report
             .error(
@@ -176,26 +153,13 @@ fn endpoint(node: &Node, seen: &mut Seen, report: &mut Report) -> Option<Endpoin
             .error(
                 codes::BAD_ADDRESS,
                 &value.span,
-                format!(
-                    "{} is not an address to connect to",
-                    quoted(&addr.ip().to_string())
-                ),
+                format!("{} is not an address to connect to", quoted(&addr.ip().to_string())),
             )
-            .help(format!(
-                "for an endpoint on this host write \"127.0.0.1:{}\"",
-                addr.port()
-            ));
+            .help(format!("for an endpoint on this host write \"127.0.0.1:{}\"", addr.port()));
     }
     let twice = seen.addresses.insert(key, value.span.clone());
     if let Some(first) = &twice {
-        duplicate(
-            codes::DUPLICATE_ENDPOINT,
-            "endpoint",
-            value.text(),
-            &value.span,
-            first,
-            report,
-        );
+        duplicate(codes::DUPLICATE_ENDPOINT, "endpoint", value.text(), &value.span, first, report);
     }
     let name = name(node, &target, twice.is_some(), seen, report);
     let tags = tags(node, report);
@@ -208,32 +172,14 @@ fn endpoint(node: &Node, seen: &mut Seen, report: &mut Report) -> Option<Endpoin
     });
     let priority = u8::try_from(node.u16("priority")).unwrap_or(u8::MAX);
     Some(match target {
-        Target::Address(address) => EndpointSpec::Static(Endpoint {
-            name,
-            address,
-            weight,
-            zone,
-            priority,
-            tags,
-        }),
-        Target::Name { host, port } => EndpointSpec::Dns(DnsEndpoint {
-            host: Arc::from(host),
-            port,
-            weight,
-            zone,
-            priority,
-            tags,
-        }),
+        Target::Address(address) => EndpointSpec::Static(Endpoint { name, address, weight, zone, priority, tags }),
+        Target::Name { host, port } => {
+            EndpointSpec::Dns(DnsEndpoint { host: Arc::from(host), port, weight, zone, priority, tags })
+        }
     })
 }
 
-fn name(
-    node: &Node,
-    target: &Target,
-    known: bool,
-    seen: &mut Seen,
-    report: &mut Report,
-) -> Arc<str> {
+fn name(node: &Node, target: &Target, known: bool, seen: &mut Seen, report: &mut Report) -> Arc<str> {
     let Some(value) = node.text("name") else {
         return Arc::from("");
     };
@@ -253,20 +199,10 @@ fn name(
     {
         fault.report(value, report);
     }
-    if let Some(first) = seen
-        .names
-        .insert(value.text().to_owned(), value.span.clone())
-    {
+    if let Some(first) = seen.names.insert(value.text().to_owned(), value.span.clone()) {
         // A derived name of an address that is there twice was reported with it.
         if !(value.defaulted && known) {
-            duplicate(
-                codes::DUPLICATE_ENDPOINT,
-                "endpoint name",
-                value.text(),
-                &value.span,
-                &first,
-                report,
-            );
+            duplicate(codes::DUPLICATE_ENDPOINT, "endpoint name", value.text(), &value.span, &first, report);
         }
     }
     Arc::from(value.text())
@@ -275,20 +211,9 @@ fn name(
 fn tags(node: &Node, report: &mut Report) -> BTreeMap<Arc<str>, Arc<str>> {
     let map = node.map("tags");
     if let Some(extra) = map.get(MAX_TAGS) {
-        report.error(
-            codes::TOO_MANY,
-            &extra.name_span,
-            format!("there are more than {MAX_TAGS} tags at one endpoint"),
-        );
+        report.error(codes::TOO_MANY, &extra.name_span, format!("there are more than {MAX_TAGS} tags at one endpoint"));
     }
-    map.iter()
-        .map(|named| {
-            (
-                Arc::from(named.name.as_str()),
-                Arc::from(named.value.text()),
-            )
-        })
-        .collect()
+    map.iter().map(|named| (Arc::from(named.name.as_str()), Arc::from(named.value.text()))).collect()
 }
 
 fn weight_of(spec: &EndpointSpec) -> u16 {
@@ -302,47 +227,25 @@ fn check_ignored_weights(list: &[Value], algorithm: Algorithm, report: &mut Repo
     if algorithm != Algorithm::RoundRobin {
         return;
     }
-    let written = list
-        .iter()
-        .filter_map(Value::table)
-        .filter_map(|node| node.written("weight"));
-    if let Some(entry) = written
-        .into_iter()
-        .find(|entry| entry.value.is_valid() && entry.value.int() > 1)
-    {
+    let written = list.iter().filter_map(Value::table).filter_map(|node| node.written("weight"));
+    if let Some(entry) = written.into_iter().find(|entry| entry.value.is_valid() && entry.value.int() > 1) {
         report
-            .warning(
-                codes::WEIGHTS_IGNORED,
-                &entry.value.span,
-                "`round_robin` ignores weights above 0",
-            )
+            .warning(codes::WEIGHTS_IGNORED, &entry.value.span, "`round_robin` ignores weights above 0")
             .help("write `balance = \"weighted_round_robin\"`, or take the weights out");
     }
 }
 
 /// Maglev spreads evenly only when its table is much larger than the number of endpoints (Eisenbud et al.
 /// 2016, section 5.3, use 100 times).
-fn check_table_size(
-    cluster: &Node,
-    endpoints: usize,
-    balance: &weir_balance::Params,
-    report: &mut Report,
-) {
+fn check_table_size(cluster: &Node, endpoints: usize, balance: &weir_balance::Params, report: &mut Report) {
     if balance.algorithm == Algorithm::Maglev && (balance.table_size as usize) < endpoints {
-        let span = cluster
-            .table("balance")
-            .map_or_else(|| cluster.span.clone(), |node| node.span_of("table_size"));
+        let span = cluster.table("balance").map_or_else(|| cluster.span.clone(), |node| node.span_of("table_size"));
         report
             .error(
                 codes::BAD_TABLE_SIZE,
                 &span,
-                format!(
-                    "`table_size` {} is below the number of endpoints, {endpoints}",
-                    balance.table_size
-                ),
+                format!("`table_size` {} is below the number of endpoints, {endpoints}", balance.table_size),
             )
-            .help(
-                "use a prime at least 100 times the number of endpoints, such as 65537 or 655373",
-            );
+            .help("use a prime at least 100 times the number of endpoints, such as 65537 or 655373");
     }
 }

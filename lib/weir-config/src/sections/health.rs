@@ -16,18 +16,8 @@ pub(crate) static HEALTH: Table = Table {
     header: "[cluster.NAME.health]",
     doc: "Active checks. Without `http`, a TCP connection that is accepted is enough.",
     keys: &[
-        key(
-            "enabled",
-            Kind::Bool,
-            Default::Value("true"),
-            "Whether probes are sent at all.",
-        ),
-        key(
-            "interval",
-            TIMEOUT,
-            Default::Value("\"10s\""),
-            "Between two probes of a settled endpoint.",
-        ),
+        key("enabled", Kind::Bool, Default::Value("true"), "Whether probes are sent at all."),
+        key("interval", TIMEOUT, Default::Value("\"10s\""), "Between two probes of a settled endpoint."),
         key(
             "fast_interval",
             TIMEOUT,
@@ -72,12 +62,7 @@ static HTTP: Table = Table {
     header: "[cluster.NAME.health.http]",
     doc: "An HTTP probe. A plain text stands for `path`.",
     keys: &[
-        key(
-            "method",
-            Kind::Choice(&["GET", "HEAD"]),
-            Default::Value("\"GET\""),
-            "Request method.",
-        ),
+        key("method", Kind::Choice(&["GET", "HEAD"]), Default::Value("\"GET\""), "Request method."),
         key(
             "path",
             Kind::Text("a path such as \"/health\""),
@@ -141,18 +126,11 @@ fn http(node: &Node, report: &mut Report) -> HttpProbe {
             fault.report(value, report);
         } else if value.text().contains(['/', ' ', '@']) {
             report
-                .error(
-                    codes::BAD_HOST,
-                    &value.span,
-                    format!("{} is not a host", quoted(value.text())),
-                )
+                .error(codes::BAD_HOST, &value.span, format!("{} is not a host", quoted(value.text())))
                 .help("write as \"example.org\" or \"example.org:8080\"");
         }
     }
-    if let Some(entry) = node
-        .written("body_contains")
-        .filter(|_| node.str("method") == "HEAD")
-    {
+    if let Some(entry) = node.written("body_contains").filter(|_| node.str("method") == "HEAD") {
         report
             .error(
                 codes::WITHOUT_EFFECT,
@@ -167,31 +145,22 @@ fn http(node: &Node, report: &mut Report) -> HttpProbe {
         host: node.text("host").map(|value| Arc::from(value.text())),
         headers: headers(node, "headers", report),
         status: statuses(node, report),
-        body_contains: node
-            .text("body_contains")
-            .map(|value| Arc::from(value.text())),
+        body_contains: node.text("body_contains").map(|value| Arc::from(value.text())),
         expect_headers: headers(node, "expect_headers", report),
     }
 }
 
 fn check_target(value: &Value, report: &mut Report) {
     let text = value.text();
-    let bad = text
-        .char_indices()
-        .find(|(_, c)| !c.is_ascii_graphic() || *c == '#');
+    let bad = text.char_indices().find(|(_, c)| !c.is_ascii_graphic() || *c == '#');
     if !text.starts_with('/') {
-        report
-            .error(codes::BAD_PATH, &value.span, "a path starts with `/`")
-            .help(format!("write \"/{text}\""));
+        report.error(codes::BAD_PATH, &value.span, "a path starts with `/`").help(format!("write \"/{text}\""));
     } else if let Some((at, wrong)) = bad {
         report
             .error(
                 codes::BAD_PATH,
                 &value.part(at..at + wrong.len_utf8()),
-                format!(
-                    "{} cannot stand in a request target",
-                    quoted(&wrong.to_string())
-                ),
+                format!("{} cannot stand in a request target", quoted(&wrong.to_string())),
             )
             .help("write it as an escape, such as `%20` for a space");
     }
@@ -199,22 +168,12 @@ fn check_target(value: &Value, report: &mut Report) {
 
 fn headers(node: &Node, key: &str, report: &mut Report) -> Vec<(Arc<str>, Arc<str>)> {
     /// Fields that the probe writes itself.
-    const OWN: [&str; 5] = [
-        "host",
-        "connection",
-        "content-length",
-        "transfer-encoding",
-        "upgrade",
-    ];
+    const OWN: [&str; 5] = ["host", "connection", "content-length", "transfer-encoding", "upgrade"];
     let mut fields = Vec::new();
     for named in node.map(key) {
         match syntax::header_name(&named.name) {
             Ok(name) if key == "headers" && OWN.contains(&name.as_str()) => {
-                let help = if name == "host" {
-                    "use `host`"
-                } else {
-                    "the probe writes this field itself"
-                };
+                let help = if name == "host" { "use `host`" } else { "the probe writes this field itself" };
                 report
                     .error(
                         codes::FORBIDDEN_HEADER,
@@ -225,18 +184,13 @@ fn headers(node: &Node, key: &str, report: &mut Report) -> Vec<(Arc<str>, Arc<st
             }
             Ok(_) => {}
             Err(fault) => {
-                report
-                    .error(fault.code, &named.name_span, fault.message)
-                    .maybe_help(fault.help);
+                report.error(fault.code, &named.name_span, fault.message).maybe_help(fault.help);
             }
         }
         if let Err(fault) = syntax::header_value(named.value.text()) {
             fault.report(&named.value, report);
         }
-        fields.push((
-            Arc::from(named.name.as_str()),
-            Arc::from(named.value.text()),
-        ));
+        fields.push((Arc::from(named.name.as_str()), Arc::from(named.value.text())));
     }
     fields
 }
@@ -245,11 +199,7 @@ fn statuses(node: &Node, report: &mut Report) -> Vec<StatusRange> {
     let mut ranges = Vec::new();
     if node.get("status").is_some() && node.list("status").is_empty() {
         report
-            .error(
-                codes::EMPTY,
-                &node.span_of("status"),
-                "`status` is empty: no answer could be a success",
-            )
+            .error(codes::EMPTY, &node.span_of("status"), "`status` is empty: no answer could be a success")
             .help("write `status = [\"2xx\"]`");
     }
     for value in node.list("status").iter().filter(|value| value.is_valid()) {

@@ -55,12 +55,7 @@ pub(crate) static LISTENER: Table = Table {
             "Where to listen: `IP:PORT`, `[IPv6]:PORT` or `unix:/path`; one or a list. `[::]:80` takes IPv4 too, \
              unless `ipv6_only`.",
         ),
-        key(
-            "ipv6_only",
-            Kind::Bool,
-            Default::Value("false"),
-            "Whether `[::]` takes IPv6 only, and no IPv4.",
-        ),
+        key("ipv6_only", Kind::Bool, Default::Value("false"), "Whether `[::]` takes IPv6 only, and no IPv4."),
         key(
             "mode",
             Kind::Text("permission bits in octal such as \"0660\""),
@@ -81,13 +76,7 @@ pub(crate) static LISTENER: Table = Table {
         ),
         key(
             "max_connections",
-            Kind::OrWord(
-                "auto",
-                &Kind::Int {
-                    min: 1,
-                    max: 10_000_000,
-                },
-            ),
+            Kind::OrWord("auto", &Kind::Int { min: 1, max: 10_000_000 }),
             Default::Value("\"auto\""),
             "Client connections at a time, over all workers; one more is refused. `\"auto\"` follows from the limit of \
              file descriptors.",
@@ -105,12 +94,7 @@ pub(crate) static LISTENER: Table = Table {
             Default::Value("true"),
             "Whether endpoints get `X-Forwarded-For`, `-Proto`, `-Host` and `X-Real-IP`.",
         ),
-        key(
-            "forwarded",
-            Kind::Bool,
-            Default::Value("false"),
-            "Whether endpoints get `Forwarded` (RFC 7239).",
-        ),
+        key("forwarded", Kind::Bool, Default::Value("false"), "Whether endpoints get `Forwarded` (RFC 7239)."),
         key(
             "via",
             Kind::OrWord("off", &Kind::Text("a pseudonym such as \"weir\"")),
@@ -141,18 +125,8 @@ pub(crate) static LISTENER: Table = Table {
             Default::Value("\"keep\""),
             "What happens to `%2F` and `%5C` in the path: `keep` them encoded (never a separator), or `reject` with 400.",
         ),
-        key(
-            "timeouts",
-            Kind::Table(&TIMEOUTS),
-            Default::Value("{}"),
-            "Time-outs towards clients.",
-        ),
-        key(
-            "limits",
-            Kind::Table(&LIMITS),
-            Default::Value("{}"),
-            "Bounds on what clients may send.",
-        ),
+        key("timeouts", Kind::Table(&TIMEOUTS), Default::Value("{}"), "Time-outs towards clients."),
+        key("limits", Kind::Table(&LIMITS), Default::Value("{}"), "Bounds on what clients may send."),
         key(
             "error_pages",
             Kind::Map("statuses such as 503", &Kind::Table(&ERROR_PAGE)),
@@ -173,18 +147,8 @@ static TIMEOUTS: Table = Table {
             Default::Value("\"10s\""),
             "From the first byte of a request to its complete head; then 408.",
         ),
-        key(
-            "keep_alive",
-            TIMEOUT,
-            Default::Value("\"1m\""),
-            "An idle keep-alive connection is closed after this.",
-        ),
-        key(
-            "idle",
-            TIMEOUT,
-            Default::Value("\"1m\""),
-            "Between two bytes of a body, in either direction.",
-        ),
+        key("keep_alive", TIMEOUT, Default::Value("\"1m\""), "An idle keep-alive connection is closed after this."),
+        key("idle", TIMEOUT, Default::Value("\"1m\""), "Between two bytes of a body, in either direction."),
     ],
 };
 
@@ -195,46 +159,31 @@ static LIMITS: Table = Table {
     keys: &[
         key(
             "head_size",
-            Kind::Size {
-                min: KIB,
-                max: 1024 * KIB,
-            },
+            Kind::Size { min: KIB, max: 1024 * KIB },
             Default::Value("\"32KiB\""),
             "Bytes of a head: start line, fields and the empty line; more is 431.",
         ),
         key(
             "fields",
-            Kind::Int {
-                min: 1,
-                max: weir_http::Limits::MAX_FIELDS as u64,
-            },
+            Kind::Int { min: 1, max: weir_http::Limits::MAX_FIELDS as u64 },
             Default::Value("100"),
             "Fields of a head or trailer section; more is 431.",
         ),
         key(
             "target_size",
-            Kind::Size {
-                min: 64,
-                max: 1024 * KIB,
-            },
+            Kind::Size { min: 64, max: 1024 * KIB },
             Default::Value("\"8KiB\""),
             "Bytes of the request target; more is 414.",
         ),
         key(
             "chunk_line_size",
-            Kind::Size {
-                min: 18,
-                max: 16 * KIB,
-            },
+            Kind::Size { min: 18, max: 16 * KIB },
             Default::Value("\"256B\""),
             "Bytes of one chunk-size line, extensions included.",
         ),
         key(
             "trailer_size",
-            Kind::Size {
-                min: 0,
-                max: 1024 * KIB,
-            },
+            Kind::Size { min: 0, max: 1024 * KIB },
             Default::Value("\"8KiB\""),
             "Bytes of the trailer section.",
         ),
@@ -252,12 +201,7 @@ static ERROR_PAGE: Table = Table {
             Default::Absent("`body` holds it"),
             "File with the body, read when the configuration is loaded.",
         ),
-        key(
-            "body",
-            Kind::Text(crate::walk::FREE_TEXT),
-            Default::Absent("`file` holds it"),
-            "The body itself.",
-        ),
+        key("body", Kind::Text(crate::walk::FREE_TEXT), Default::Absent("`file` holds it"), "The body itself."),
         key(
             "content_type",
             Kind::Text("a media type such as \"text/html\""),
@@ -288,12 +232,7 @@ pub(crate) fn settle(node: &mut Node) {
     }
 }
 
-pub(crate) fn resolve(
-    root: &Node,
-    clusters: &mut Clusters<'_>,
-    files: &dyn Files,
-    report: &mut Report,
-) -> Vec<Built> {
+pub(crate) fn resolve(root: &Node, clusters: &mut Clusters<'_>, files: &dyn Files, report: &mut Report) -> Vec<Built> {
     let mut names: BTreeMap<&str, (Span, bool)> = BTreeMap::new();
     let mut built = Vec::new();
     for node in root.list("listener").iter().filter_map(Value::table) {
@@ -306,46 +245,23 @@ pub(crate) fn resolve(
         } else {
             http(node, clusters, files, report)
         };
-        let listener = Listener {
-            name: Arc::from(node.str("name")),
-            bind,
-            protocol,
-        };
-        built.push(Built {
-            listener,
-            span: node.span.clone(),
-            misspelt: node.misspelt,
-        });
+        let listener = Listener { name: Arc::from(node.str("name")), bind, protocol };
+        built.push(Built { listener, span: node.span.clone(), misspelt: node.misspelt });
     }
     built
 }
 
 /// `names`: where each name stands, and whether it was written.
-fn check_name<'a>(
-    node: &Node,
-    value: &'a Value,
-    names: &mut BTreeMap<&'a str, (Span, bool)>,
-    report: &mut Report,
-) {
+fn check_name<'a>(node: &Node, value: &'a Value, names: &mut BTreeMap<&'a str, (Span, bool)>, report: &mut Report) {
     let written = !value.defaulted;
-    let is_address = node
-        .list("bind")
-        .first()
-        .is_some_and(|bind| bind.text() == value.text());
+    let is_address = node.list("bind").first().is_some_and(|bind| bind.text() == value.text());
     if let Some(Err(fault)) = (!is_address).then(|| syntax::name(value.text())) {
         fault.report(value, report);
     }
     match names.get(value.text()) {
         // Two derived names are equal only if the addresses are, which is reported as such.
         Some((_, false)) if !written => {}
-        Some((first, _)) => duplicate(
-            codes::DUPLICATE_LISTENER,
-            "listener",
-            value.text(),
-            &value.span,
-            first,
-            report,
-        ),
+        Some((first, _)) => duplicate(codes::DUPLICATE_LISTENER, "listener", value.text(), &value.span, first, report),
         None => {
             names.insert(value.text(), (value.span.clone(), written));
         }
@@ -358,100 +274,55 @@ fn tcp(node: &Node, clusters: &mut Clusters<'_>, report: &mut Report) -> Protoco
     for name in HTTP_KEYS {
         if let Some(entry) = node.written(name) {
             report
-                .error(
-                    codes::NOT_FOR_TCP,
-                    &entry.key_span,
-                    format!("a TCP listener has no `{name}`"),
-                )
+                .error(codes::NOT_FOR_TCP, &entry.key_span, format!("a TCP listener has no `{name}`"))
                 .help("take it out, or set `protocol = \"http\"`");
         }
     }
     if node.entry("cluster").is_none() && !node.misspelt {
         report
-            .error(
-                codes::NO_DESTINATION,
-                &node.span,
-                "this TCP listener has no `cluster`",
-            )
-            .help(
-                "add `cluster = \"NAME\"`: a TCP listener forwards every connection to one cluster",
-            );
+            .error(codes::NO_DESTINATION, &node.span, "this TCP listener has no `cluster`")
+            .help("add `cluster = \"NAME\"`: a TCP listener forwards every connection to one cluster");
     }
-    let cluster = node
-        .text("cluster")
-        .map_or(weir_core::ClusterId(0), |value| {
-            clusters.find(value, report)
-        });
-    Protocol::Tcp(Tcp {
-        cluster,
-        max_connections: node.opt_u32("max_connections"),
-    })
+    let cluster = node.text("cluster").map_or(weir_core::ClusterId(0), |value| clusters.find(value, report));
+    Protocol::Tcp(Tcp { cluster, max_connections: node.opt_u32("max_connections") })
 }
 
 /// A TCP listener has nothing but the client's address to hash.
-pub(crate) fn check_keys(
-    root: &Node,
-    listeners: &[Built],
-    clusters: &[Cluster],
-    report: &mut Report,
-) {
-    for (built, node) in listeners
-        .iter()
-        .zip(root.list("listener").iter().filter_map(Value::table))
-    {
-        let (Protocol::Tcp(_), Some(value)) = (&built.listener.protocol, node.text("cluster"))
-        else {
+pub(crate) fn check_keys(root: &Node, listeners: &[Built], clusters: &[Cluster], report: &mut Report) {
+    for (built, node) in listeners.iter().zip(root.list("listener").iter().filter_map(Value::table)) {
+        let (Protocol::Tcp(_), Some(value)) = (&built.listener.protocol, node.text("cluster")) else {
             continue;
         };
-        let cluster = clusters
-            .iter()
-            .find(|cluster| *cluster.name == *value.text());
+        let cluster = clusters.iter().find(|cluster| *cluster.name == *value.text());
         if cluster.is_some_and(|cluster| cluster.balance.key != HashKey::ClientIp) {
             report
                 .warning(
                     codes::NO_EFFECT_YET,
                     &value.span,
-                    format!("cluster {} hashes a part of HTTP requests, which a TCP listener does not see", quoted(value.text())),
+                    format!(
+                        "cluster {} hashes a part of HTTP requests, which a TCP listener does not see",
+                        quoted(value.text())
+                    ),
                 )
-                .help("its connections go by the client's address: write `key = \"client_ip\"`, or use another cluster");
+                .help(
+                    "its connections go by the client's address: write `key = \"client_ip\"`, or use another cluster",
+                );
         }
     }
 }
 
-fn http(
-    node: &Node,
-    clusters: &mut Clusters<'_>,
-    files: &dyn Files,
-    report: &mut Report,
-) -> Protocol {
-    let routes = node
-        .text("cluster")
-        .map(|value| everything_to(clusters.find(value, report)))
-        .into_iter()
-        .collect();
-    let encoded_slash = if node.str("encoded_slash") == "reject" {
-        SlashPolicy::Reject
-    } else {
-        SlashPolicy::Keep
-    };
+fn http(node: &Node, clusters: &mut Clusters<'_>, files: &dyn Files, report: &mut Report) -> Protocol {
+    let routes = node.text("cluster").map(|value| everything_to(clusters.find(value, report))).into_iter().collect();
+    let encoded_slash = if node.str("encoded_slash") == "reject" { SlashPolicy::Reject } else { SlashPolicy::Keep };
     Protocol::Http(Box::new(Http {
         routes,
-        path_policy: PathPolicy {
-            encoded_slash,
-            merge_slashes: node.bool("merge_slashes"),
-        },
-        limits: node
-            .table("limits")
-            .map_or_else(weir_http::Limits::default, |limits| {
-                self::limits(limits, report)
-            }),
-        timeouts: node
-            .table("timeouts")
-            .map_or(NO_TIMEOUTS, |timeouts| ClientTimeouts {
-                head: timeouts.duration("head"),
-                keep_alive: timeouts.duration("keep_alive"),
-                idle: timeouts.duration("idle"),
-            }),
+        path_policy: PathPolicy { encoded_slash, merge_slashes: node.bool("merge_slashes") },
+        limits: node.table("limits").map_or_else(weir_http::Limits::default, |limits| self::limits(limits, report)),
+        timeouts: node.table("timeouts").map_or(NO_TIMEOUTS, |timeouts| ClientTimeouts {
+            head: timeouts.duration("head"),
+            keep_alive: timeouts.duration("keep_alive"),
+            idle: timeouts.duration("idle"),
+        }),
         max_connections: node.opt_u32("max_connections"),
         forwarded: forwarded(node, report),
         error_pages: error_pages(node, files, report),
@@ -459,11 +330,8 @@ fn http(
     }))
 }
 
-const NO_TIMEOUTS: ClientTimeouts = ClientTimeouts {
-    head: Duration::ZERO,
-    keep_alive: Duration::ZERO,
-    idle: Duration::ZERO,
-};
+const NO_TIMEOUTS: ClientTimeouts =
+    ClientTimeouts { head: Duration::ZERO, keep_alive: Duration::ZERO, idle: Duration::ZERO };
 
 /// The route of a listener's own `cluster`.
 fn everything_to(cluster: weir_core::ClusterId) -> Rule {
@@ -474,10 +342,7 @@ fn everything_to(cluster: weir_core::ClusterId) -> Rule {
         methods: Vec::new(),
         headers: Vec::new(),
         query: Vec::new(),
-        action: Action::Forward {
-            cluster,
-            rewrite: None,
-        },
+        action: Action::Forward { cluster, rewrite: None },
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         deadline: None,
@@ -514,11 +379,7 @@ fn forwarded(node: &Node, report: &mut Report) -> Forwarded {
         match syntax::ip_net(value.text()) {
             Ok(net) if net.prefix == 0 => {
                 report
-                    .warning(
-                        codes::TRUSTS_ALL,
-                        &value.span,
-                        "every client is trusted to say where it comes from",
-                    )
+                    .warning(codes::TRUSTS_ALL, &value.span, "every client is trusted to say where it comes from")
                     .help("name the addresses of the proxies in front of Weir");
                 trusted.push(net);
             }
@@ -529,11 +390,7 @@ fn forwarded(node: &Node, report: &mut Report) -> Forwarded {
     let via = node.text("via").map(|value| {
         if !syntax::is_token(value.text()) {
             report
-                .error(
-                    codes::BAD_VIA,
-                    &value.span,
-                    format!("{} is not a pseudonym", quoted(value.text())),
-                )
+                .error(codes::BAD_VIA, &value.span, format!("{} is not a pseudonym", quoted(value.text())))
                 .help("write one word such as \"weir\", or \"off\" to send no `Via`");
         }
         Arc::from(value.text())
@@ -549,11 +406,7 @@ fn forwarded(node: &Node, report: &mut Report) -> Forwarded {
 
 /// Statuses that Weir itself answers with (499 is only logged).
 pub(crate) fn own_statuses() -> Vec<u16> {
-    let mut all: Vec<u16> = Reason::ALL
-        .iter()
-        .map(|reason| reason.status())
-        .filter(|status| *status != 499)
-        .collect();
+    let mut all: Vec<u16> = Reason::ALL.iter().map(|reason| reason.status()).filter(|status| *status != 499).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -563,22 +416,12 @@ fn error_pages(node: &Node, files: &dyn Files, report: &mut Report) -> BTreeMap<
     let own = own_statuses();
     let mut pages = BTreeMap::new();
     for named in node.map("error_pages") {
-        let status = named
-            .name
-            .parse::<u16>()
-            .ok()
-            .filter(|status| own.contains(status) && named.name.len() == 3);
+        let status = named.name.parse::<u16>().ok().filter(|status| own.contains(status) && named.name.len() == 3);
         if status.is_none() {
             let all: Vec<_> = own.iter().map(ToString::to_string).collect();
-            let near = nearest(&named.name, all.iter().map(String::as_str))
-                .filter(|_| named.name.len() > 3);
+            let near = nearest(&named.name, all.iter().map(String::as_str)).filter(|_| named.name.len() > 3);
             let help = near.map_or_else(
-                || {
-                    format!(
-                        "Weir itself answers with {}; error responses of endpoints pass unchanged",
-                        all.join(", ")
-                    )
-                },
+                || format!("Weir itself answers with {}; error responses of endpoints pass unchanged", all.join(", ")),
                 |near| format!("did you mean `{near}`?"),
             );
             report
@@ -596,11 +439,7 @@ fn error_pages(node: &Node, files: &dyn Files, report: &mut Report) -> BTreeMap<
         let has_source = page.entry("body").is_some() || page.entry("file").is_some();
         if !has_source && !page.misspelt {
             report
-                .error(
-                    codes::MISSING_KEY,
-                    &page.span,
-                    "this error page has neither `file` nor `body`",
-                )
+                .error(codes::MISSING_KEY, &page.span, "this error page has neither `file` nor `body`")
                 .help("add `file = \"503.html\"` or `body = \"...\"`");
         }
         if let (Some(body), Some(status)) = (body::body(page, files, report), status) {

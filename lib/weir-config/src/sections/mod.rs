@@ -76,12 +76,7 @@ pub(crate) static ROOT: Table = Table {
             Default::Absent("no access log is written"),
             "One line for each request.",
         ),
-        key(
-            "process",
-            Kind::Table(&process::PROCESS),
-            Default::Value("{}"),
-            "Threads, user and shutdown.",
-        ),
+        key("process", Kind::Table(&process::PROCESS), Default::Value("{}"), "Threads, user and shutdown."),
     ],
 };
 
@@ -93,35 +88,20 @@ pub(crate) fn resolve(draft: &mut Draft, files: &dyn Files, report: &mut Report)
     if let Some(extra) = root.map("cluster").get(MAX_CLUSTERS) {
         too_many(&extra.name_span, MAX_CLUSTERS, "clusters", report);
     }
-    if report.has_errors()
-        && (root.list("route").len() > MAX_ROUTES || root.list("listener").len() > MAX_LISTENERS)
-    {
+    if report.has_errors() && (root.list("route").len() > MAX_ROUTES || root.list("listener").len() > MAX_LISTENERS) {
         return empty_plan();
     }
     settle(root);
     let root = &draft.root;
-    if root
-        .entry("listener")
-        .is_some_and(|entry| entry.value.is_valid())
-        && root.list("listener").is_empty()
-    {
+    if root.entry("listener").is_some_and(|entry| entry.value.is_valid()) && root.list("listener").is_empty() {
         report
-            .error(
-                codes::EMPTY,
-                &root.span_of("listener"),
-                "there is no listener",
-            )
+            .error(codes::EMPTY, &root.span_of("listener"), "there is no listener")
             .help("add `[[listener]]` with `bind = \"127.0.0.1:8080\"` and `cluster = \"NAME\"`");
     }
     let mut clusters = Clusters::new(root);
-    let resolved: Vec<Cluster> = root
-        .map("cluster")
-        .iter()
-        .filter_map(|named| cluster::resolve(named, report))
-        .collect();
-    let metrics = root
-        .table("metrics")
-        .and_then(|node| process::metrics(node, report));
+    let resolved: Vec<Cluster> =
+        root.map("cluster").iter().filter_map(|named| cluster::resolve(named, report)).collect();
+    let metrics = root.table("metrics").and_then(|node| process::metrics(node, report));
     let mut listeners = listener::resolve(root, &mut clusters, files, report);
     route::resolve(root, &mut listeners, &mut clusters, files, report);
     bind::check_overlaps(root, report);
@@ -131,9 +111,7 @@ pub(crate) fn resolve(draft: &mut Draft, files: &dyn Files, report: &mut Report)
         listeners: listeners.into_iter().map(|entry| entry.listener).collect(),
         clusters: resolved,
         metrics,
-        access_log: root
-            .table("access_log")
-            .and_then(|node| process::access_log(node, report)),
+        access_log: root.table("access_log").and_then(|node| process::access_log(node, report)),
         process: process::process(root.table("process"), report),
     }
 }
@@ -141,22 +119,16 @@ pub(crate) fn resolve(draft: &mut Draft, files: &dyn Files, report: &mut Report)
 fn settle(root: &mut Node) {
     for entry in &mut root.entries {
         match (&mut entry.value.data, entry.key) {
-            (crate::draft::Data::List(list), "listener") => list
-                .iter_mut()
-                .filter_map(Value::table_mut)
-                .for_each(listener::settle),
+            (crate::draft::Data::List(list), "listener") => {
+                list.iter_mut().filter_map(Value::table_mut).for_each(listener::settle);
+            }
             (crate::draft::Data::List(list), "route") => {
                 list.iter_mut().enumerate().for_each(|(at, value)| {
-                    value
-                        .table_mut()
-                        .into_iter()
-                        .for_each(|node| route::settle(node, at));
+                    value.table_mut().into_iter().for_each(|node| route::settle(node, at));
                 });
             }
             (crate::draft::Data::Map(map), "cluster") => {
-                map.iter_mut()
-                    .filter_map(|named| named.value.table_mut())
-                    .for_each(cluster::settle);
+                map.iter_mut().filter_map(|named| named.value.table_mut()).for_each(cluster::settle);
             }
             _ => {}
         }
@@ -180,28 +152,13 @@ fn bound(list: &[Value], max: usize, what: &str, report: &mut Report) {
 }
 
 fn too_many(span: &Span, max: usize, what: &str, report: &mut Report) {
-    report.error(
-        codes::TOO_MANY,
-        span,
-        format!("there are more than {max} {what}"),
-    );
+    report.error(codes::TOO_MANY, span, format!("there are more than {max} {what}"));
 }
 
 /// Reports a repeated name and says where the first one is.
-pub(crate) fn duplicate(
-    code: codes::Code,
-    what: &str,
-    name: &str,
-    span: &Span,
-    first: &Span,
-    report: &mut Report,
-) {
+pub(crate) fn duplicate(code: codes::Code, what: &str, name: &str, span: &Span, first: &Span, report: &mut Report) {
     report
-        .error(
-            code,
-            span,
-            format!("{what} {} is there twice", quoted(name)),
-        )
+        .error(code, span, format!("{what} {} is there twice", quoted(name)))
         .label("the second one")
         .note_at("the first one is here", first);
 }
@@ -223,35 +180,15 @@ impl<'a> Clusters<'a> {
     fn new(root: &'a Node) -> Self {
         let named = root.map("cluster");
         let valid = |key: &str| root.entry(key).is_none_or(|entry| entry.value.is_valid());
-        let users = || {
-            ["listener", "route"]
-                .into_iter()
-                .flat_map(|key| root.list(key))
-                .filter_map(Value::table)
-        };
-        let unclear = |node: &Node| {
-            node.misspelt
-                || node
-                    .entry("cluster")
-                    .is_some_and(|entry| !entry.value.is_valid())
-        };
+        let users = || ["listener", "route"].into_iter().flat_map(|key| root.list(key)).filter_map(Value::table);
+        let unclear = |node: &Node| node.misspelt || node.entry("cluster").is_some_and(|entry| !entry.value.is_valid());
         let doubtful = !valid("listener")
             || !valid("route")
             || root.misspelt
             || root.list("listener").is_empty()
             || users().any(unclear);
-        let ids = named
-            .iter()
-            .zip(0..)
-            .map(|(named, at)| (named.name.as_str(), ClusterId(at)))
-            .collect();
-        Self {
-            names: named.iter().collect(),
-            doubtful,
-            broken: !valid("cluster"),
-            ids,
-            used: vec![false; named.len()],
-        }
+        let ids = named.iter().zip(0..).map(|(named, at)| (named.name.as_str(), ClusterId(at))).collect();
+        Self { names: named.iter().collect(), doubtful, broken: !valid("cluster"), ids, used: vec![false; named.len()] }
     }
 
     /// The cluster that `value` names; an unknown one is reported and stands as cluster 0.
@@ -274,22 +211,11 @@ impl<'a> Clusters<'a> {
             }
             None => {
                 const SHOWN: usize = 10;
-                let known: Vec<_> = self
-                    .names
-                    .iter()
-                    .take(SHOWN)
-                    .map(|named| quoted(&named.name))
-                    .collect();
+                let known: Vec<_> = self.names.iter().take(SHOWN).map(|named| quoted(&named.name)).collect();
                 format!("known clusters: {}", known.join(", "))
             }
         };
-        report
-            .error(
-                codes::UNKNOWN_CLUSTER,
-                &value.span,
-                format!("there is no cluster {}", quoted(name)),
-            )
-            .help(help);
+        report.error(codes::UNKNOWN_CLUSTER, &value.span, format!("there is no cluster {}", quoted(name))).help(help);
         ClusterId(0)
     }
 
@@ -305,10 +231,7 @@ impl<'a> Clusters<'a> {
                         &named.name_span,
                         format!("cluster {} gets no traffic", quoted(&named.name)),
                     )
-                    .help(format!(
-                        "name it in a listener or route (`cluster = \"{}\"`), or take it out",
-                        named.name
-                    ));
+                    .help(format!("name it in a listener or route (`cluster = \"{}\"`), or take it out", named.name));
             }
         }
     }

@@ -43,20 +43,12 @@ fn conditions(rule: &Rule) -> usize {
 /// are compared as text, several routes together are not looked at), never the other way round.
 pub(crate) fn shadows(a: &Rule, b: &Rule, earlier: bool) -> bool {
     // On a host of `b`, a rule for a less specific host is tried later, however much it matches.
-    let hosts = a.hosts.is_empty() == b.hosts.is_empty()
-        && b.hosts.iter().all(|host| a.hosts.contains(host));
+    let hosts = a.hosts.is_empty() == b.hosts.is_empty() && b.hosts.iter().all(|host| a.hosts.contains(host));
     let first = || {
-        let (a, b) = (
-            (path_rank(&a.path), conditions(a)),
-            (path_rank(&b.path), conditions(b)),
-        );
+        let (a, b) = ((path_rank(&a.path), conditions(a)), (path_rank(&b.path), conditions(b)));
         a > b || (a == b && earlier)
     };
-    hosts
-        && path_covers(&a.path, &b.path)
-        && first()
-        && methods_cover(a, b)
-        && conditions_cover(a, b)
+    hosts && path_covers(&a.path, &b.path) && first() && methods_cover(a, b) && conditions_cover(a, b)
 }
 
 fn path_covers(a: &PathMatch, b: &PathMatch) -> bool {
@@ -65,19 +57,14 @@ fn path_covers(a: &PathMatch, b: &PathMatch) -> bool {
         (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
         (PathMatch::Prefix(a), PathMatch::Exact(b) | PathMatch::Prefix(b)) => is_below(a, b),
         (PathMatch::Prefix(a), _) => &**a == "/",
-        (PathMatch::Regex(a), PathMatch::Regex(b)) => {
-            a.as_str() == b.as_str() || matches_all(a.as_str())
-        }
+        (PathMatch::Regex(a), PathMatch::Regex(b)) => a.as_str() == b.as_str() || matches_all(a.as_str()),
         (PathMatch::Regex(a), _) => matches_all(a.as_str()),
         (PathMatch::Exact(_), _) => false,
     }
 }
 
 fn matches_all(regex: &str) -> bool {
-    matches!(
-        regex.trim_start_matches('^').trim_end_matches('$'),
-        ".*" | "/.*"
-    )
+    matches!(regex.trim_start_matches('^').trim_end_matches('$'), ".*" | "/.*")
 }
 
 fn is_below(prefix: &str, path: &str) -> bool {
@@ -86,21 +73,13 @@ fn is_below(prefix: &str, path: &str) -> bool {
 }
 
 fn methods_cover(a: &Rule, b: &Rule) -> bool {
-    a.methods.is_empty()
-        || (!b.methods.is_empty() && b.methods.iter().all(|method| a.methods.contains(method)))
+    a.methods.is_empty() || (!b.methods.is_empty() && b.methods.iter().all(|method| a.methods.contains(method)))
 }
 
 fn conditions_cover(a: &Rule, b: &Rule) -> bool {
-    let headers = a.headers.iter().all(|a| {
-        b.headers
-            .iter()
-            .any(|b| a.name == b.name && text_covers(&a.value, &b.value))
-    });
-    let query = a.query.iter().all(|a| {
-        b.query
-            .iter()
-            .any(|b| a.name == b.name && text_covers(&a.value, &b.value))
-    });
+    let headers =
+        a.headers.iter().all(|a| b.headers.iter().any(|b| a.name == b.name && text_covers(&a.value, &b.value)));
+    let query = a.query.iter().all(|a| b.query.iter().any(|b| a.name == b.name && text_covers(&a.value, &b.value)));
     headers && query
 }
 
@@ -131,12 +110,8 @@ mod tests {
             PathMatch::Any => true,
             PathMatch::Exact(exact) => **exact == *path,
             PathMatch::Prefix(prefix) if &**prefix == "/" => true,
-            PathMatch::Prefix(prefix) => {
-                *path == **prefix || path.starts_with(&format!("{prefix}/"))
-            }
-            PathMatch::Regex(regex) => regex
-                .find(path)
-                .is_some_and(|found| found.range() == (0..path.len())),
+            PathMatch::Prefix(prefix) => *path == **prefix || path.starts_with(&format!("{prefix}/")),
+            PathMatch::Regex(regex) => regex.find(path).is_some_and(|found| found.range() == (0..path.len())),
         };
         let header = |one: &HeaderMatch| match &one.value {
             TextMatch::Present => canary.is_some(),
@@ -173,49 +148,32 @@ mod tests {
         ];
         let path = prop_oneof![
             Just(PathMatch::Any),
-            proptest::sample::select(vec!["/", "/a", "/a/b"])
-                .prop_map(move |text| PathMatch::Exact(arc(text))),
-            proptest::sample::select(vec!["/", "/a", "/a/b"])
-                .prop_map(move |text| PathMatch::Prefix(arc(text))),
+            proptest::sample::select(vec!["/", "/a", "/a/b"]).prop_map(move |text| PathMatch::Exact(arc(text))),
+            proptest::sample::select(vec!["/", "/a", "/a/b"]).prop_map(move |text| PathMatch::Prefix(arc(text))),
             proptest::sample::select(vec![".*", "/a.*", "^/.*$"])
                 .prop_map(|text| PathMatch::Regex(Regex::new(text).unwrap())),
         ];
         let value = prop_oneof![
             Just(TextMatch::Present),
             Just(TextMatch::Absent),
-            proptest::sample::select(vec!["yes", "no"])
-                .prop_map(move |text| TextMatch::Exact(arc(text))),
+            proptest::sample::select(vec!["yes", "no"]).prop_map(move |text| TextMatch::Exact(arc(text))),
             Just(TextMatch::Regex(Regex::new("^y").unwrap())),
         ];
         let methods = proptest::sample::subsequence(vec!["GET", "PUT"], 0..=2);
-        (
-            proptest::collection::vec(host, 0..3),
-            path,
-            methods,
-            proptest::option::of(value),
-        )
-            .prop_map(move |(hosts, path, methods, value)| Rule {
+        (proptest::collection::vec(host, 0..3), path, methods, proptest::option::of(value)).prop_map(
+            move |(hosts, path, methods, value)| Rule {
                 name: arc("r"),
                 hosts,
                 path,
                 methods: methods.into_iter().map(arc).collect(),
-                headers: value
-                    .map(|value| HeaderMatch {
-                        name: arc("x-canary"),
-                        value,
-                    })
-                    .into_iter()
-                    .collect(),
+                headers: value.map(|value| HeaderMatch { name: arc("x-canary"), value }).into_iter().collect(),
                 query: Vec::new(),
-                action: Action::Respond(Respond {
-                    status: 200,
-                    content_type: arc(""),
-                    body: Arc::from([]),
-                }),
+                action: Action::Respond(Respond { status: 200, content_type: arc(""), body: Arc::from([]) }),
                 request_headers: HeaderEdits::default(),
                 response_headers: HeaderEdits::default(),
                 deadline: None,
-            })
+            },
+        )
     }
 
     proptest! {

@@ -18,12 +18,7 @@ pub(crate) static METRICS: Table = Table {
     doc: "The read-only observation listener: `/metrics`, `/ready`, `/live` and `/clusters`. It changes nothing \
           and has no password, so keep it on a loopback or management address.",
     keys: &[
-        key(
-            "enabled",
-            Kind::Bool,
-            Default::Value("true"),
-            "Whether it listens at all.",
-        ),
+        key("enabled", Kind::Bool, Default::Value("true"), "Whether it listens at all."),
         key(
             "bind",
             Kind::Text("an address with port such as \"127.0.0.1:9901\""),
@@ -78,10 +73,7 @@ pub(crate) static PROCESS: Table = Table {
         ),
         key(
             "shutdown_timeout",
-            Kind::Duration {
-                min: secs(0),
-                max: secs(86_400),
-            },
+            Kind::Duration { min: secs(0), max: secs(86_400) },
             Default::Value("\"30s\""),
             "On TERM and INT: how long requests in flight may take before they are cut.",
         ),
@@ -116,11 +108,7 @@ pub(crate) fn metrics(node: &Node, report: &mut Report) -> Option<Metrics> {
 /// Port 0 to listen on: allowed, because tests need it, but it is rarely meant.
 pub(crate) fn port_zero(value: &Value, report: &mut Report) {
     report
-        .warning(
-            codes::RANDOM_PORT,
-            &value.span,
-            "port 0: the system chooses another port at each start",
-        )
+        .warning(codes::RANDOM_PORT, &value.span, "port 0: the system chooses another port at each start")
         .help("write the port that clients are to use");
 }
 
@@ -130,37 +118,22 @@ pub(crate) fn access_log(node: &Node, report: &mut Report) -> Option<AccessLog> 
         "stdout" => LogTarget::Stdout,
         text if text.contains('\0') || text.ends_with('/') => {
             report
-                .error(
-                    codes::BAD_FILE,
-                    &path.span,
-                    format!("{} is not the path of a file", quoted(text)),
-                )
+                .error(codes::BAD_FILE, &path.span, format!("{} is not the path of a file", quoted(text)))
                 .help("write \"stdout\" or a path such as \"/var/log/weir/access.log\"");
             return None;
         }
         text => LogTarget::File(PathBuf::from(text)),
     };
-    let format = if node.str("format") == "combined" {
-        LogFormat::Combined
-    } else {
-        LogFormat::Json
-    };
+    let format = if node.str("format") == "combined" { LogFormat::Combined } else { LogFormat::Json };
     Some(AccessLog { target, format })
 }
 
 pub(crate) fn process(node: Option<&Node>, report: &mut Report) -> Process {
     let Some(node) = node else {
-        return Process {
-            workers: None,
-            user: None,
-            group: None,
-            shutdown_timeout: secs(30),
-        };
+        return Process { workers: None, user: None, group: None, shutdown_timeout: secs(30) };
     };
     Process {
-        workers: node
-            .int("workers")
-            .and_then(|workers| u16::try_from(workers).ok()),
+        workers: node.int("workers").and_then(|workers| u16::try_from(workers).ok()),
         user: account(node, "user", report),
         group: account(node, "group", report),
         shutdown_timeout: node.duration("shutdown_timeout"),
@@ -170,15 +143,9 @@ pub(crate) fn process(node: Option<&Node>, report: &mut Report) -> Process {
 fn account(node: &Node, key: &str, report: &mut Report) -> Option<Arc<str>> {
     let value = node.text(key)?;
     let name = value.text();
-    if let Some((at, wrong)) = name
-        .char_indices()
-        .find(|(_, c)| c.is_whitespace() || c.is_control() || *c == ':')
-    {
+    if let Some((at, wrong)) = name.char_indices().find(|(_, c)| c.is_whitespace() || c.is_control() || *c == ':') {
         let span = value.part(at..at + wrong.len_utf8());
-        let message = format!(
-            "{} cannot stand in the name of a {key}",
-            quoted(&wrong.to_string())
-        );
+        let message = format!("{} cannot stand in the name of a {key}", quoted(&wrong.to_string()));
         report.error(codes::BAD_ACCOUNT, &span, message);
     }
     Some(Arc::from(name))

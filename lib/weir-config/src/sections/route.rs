@@ -38,9 +38,7 @@ pub(crate) static ROUTE: Table = Table {
         ),
         key(
             "host",
-            Kind::OneOrMany(&Kind::Text(
-                "a host such as \"example.org\" or \"*.example.org\"",
-            )),
+            Kind::OneOrMany(&Kind::Text("a host such as \"example.org\" or \"*.example.org\"")),
             Default::Absent("any host"),
             "Any of these hosts, without port, in lower case. `*.example.org` matches every host below `example.org`, not itself.",
         ),
@@ -76,10 +74,7 @@ pub(crate) static ROUTE: Table = Table {
         ),
         key(
             "query",
-            Kind::Map(
-                "query parameters",
-                &Kind::Short(&conditions::MATCH, "exact"),
-            ),
+            Kind::Map("query parameters", &Kind::Short(&conditions::MATCH, "exact")),
             Default::Absent("no condition on the query"),
             "Conditions on query parameters, after percent-decoding; as `header`.",
         ),
@@ -89,12 +84,7 @@ pub(crate) static ROUTE: Table = Table {
             Default::Absent("another action"),
             "Action: forward to this cluster.",
         ),
-        key(
-            "redirect",
-            Kind::Table(&REDIRECT),
-            Default::Absent("another action"),
-            "Action: answer with a redirect.",
-        ),
+        key("redirect", Kind::Table(&REDIRECT), Default::Absent("another action"), "Action: answer with a redirect."),
         key(
             "respond",
             Kind::Table(&RESPOND),
@@ -145,24 +135,14 @@ static REDIRECT: Table = Table {
             Default::Value("308"),
             "301, 302, 303, 307 or 308. 307 and 308 keep the method.",
         ),
-        key(
-            "scheme",
-            Kind::Choice(&["http", "https"]),
-            Default::Absent("unchanged"),
-            "Scheme of the target.",
-        ),
+        key("scheme", Kind::Choice(&["http", "https"]), Default::Absent("unchanged"), "Scheme of the target."),
         key(
             "host",
             Kind::Text("a host such as \"example.org\""),
             Default::Absent("unchanged"),
             "Host of the target, with `:port` if needed.",
         ),
-        key(
-            "path",
-            Kind::Text("a path such as \"/new\""),
-            Default::Absent("unchanged"),
-            "Path of the target.",
-        ),
+        key("path", Kind::Text("a path such as \"/new\""), Default::Absent("unchanged"), "Path of the target."),
         key(
             "prefix",
             Kind::Text("a path such as \"/new\""),
@@ -177,12 +157,7 @@ static RESPOND: Table = Table {
     header: "respond = { ... }",
     doc: "A fixed response, from `body`, from `file`, or without a body.",
     keys: &[
-        key(
-            "status",
-            Kind::Int { min: 200, max: 599 },
-            Default::Value("200"),
-            "Status of the response.",
-        ),
+        key("status", Kind::Int { min: 200, max: 599 }, Default::Value("200"), "Status of the response."),
         key(
             "body",
             Kind::Text(crate::walk::FREE_TEXT),
@@ -229,26 +204,15 @@ pub(crate) fn resolve(
         let rule = rule(node, merge_slashes, clusters, files, report);
         // What a broken route matches is not known: it takes no part in the comparison.
         let sound = report.error_count() == before;
-        placed.push(Placed {
-            rule,
-            homes,
-            span: node.span.clone(),
-            sound,
-        });
+        placed.push(Placed { rule, homes, span: node.span.clone(), sound });
     }
-    let somewhere: BTreeSet<usize> = placed
-        .iter()
-        .flat_map(|placed| placed.homes.iter().copied())
-        .collect();
+    let somewhere: BTreeSet<usize> = placed.iter().flat_map(|placed| placed.homes.iter().copied()).collect();
     placed.retain(|placed: &Placed| placed.sound);
     check_reachable(&placed, report);
     placed.sort_by_key(|placed| order::rank(&placed.rule));
     for placed in &placed {
         for home in &placed.homes {
-            let Some(Protocol::Http(http)) = listeners
-                .get_mut(*home)
-                .map(|built| &mut built.listener.protocol)
-            else {
+            let Some(Protocol::Http(http)) = listeners.get_mut(*home).map(|built| &mut built.listener.protocol) else {
                 continue;
             };
             http.routes.push(placed.rule.clone());
@@ -268,10 +232,7 @@ pub(crate) fn resolve(
                 .error(
                     codes::NO_DESTINATION,
                     &built.span,
-                    format!(
-                        "listener {} has neither `cluster` nor a route",
-                        quoted(&built.listener.name)
-                    ),
+                    format!("listener {} has neither `cluster` nor a route", quoted(&built.listener.name)),
                 )
                 .help("add `cluster = \"NAME\"`, or a `[[route]]`");
         }
@@ -294,14 +255,7 @@ fn check_name<'a>(node: &'a Node, names: &mut BTreeMap<&'a str, Span>, report: &
         fault.report(value, report);
     }
     match names.get(value.text()) {
-        Some(first) => duplicate(
-            codes::DUPLICATE_ROUTE_NAME,
-            "route",
-            value.text(),
-            &value.span,
-            first,
-            report,
-        ),
+        Some(first) => duplicate(codes::DUPLICATE_ROUTE_NAME, "route", value.text(), &value.span, first, report),
         None => {
             names.insert(value.text(), value.span.clone());
         }
@@ -310,12 +264,8 @@ fn check_name<'a>(node: &'a Node, names: &mut BTreeMap<&'a str, Span>, report: &
 
 /// The listeners of a route.
 fn homes(node: &Node, listeners: &[Built], report: &mut Report) -> Vec<usize> {
-    let is_http = |at: &usize| {
-        matches!(
-            listeners.get(*at).map(|built| &built.listener.protocol),
-            Some(Protocol::Http(_))
-        )
-    };
+    let is_http =
+        |at: &usize| matches!(listeners.get(*at).map(|built| &built.listener.protocol), Some(Protocol::Http(_)));
     if node.entry("listener").is_none() {
         let all: Vec<usize> = (0..listeners.len()).filter(is_http).collect();
         if all.is_empty() && !listeners.is_empty() {
@@ -327,23 +277,13 @@ fn homes(node: &Node, listeners: &[Built], report: &mut Report) -> Vec<usize> {
     }
     if node.get("listener").is_some() && node.list("listener").is_empty() {
         report
-            .error(
-                codes::EMPTY,
-                &node.span_of("listener"),
-                "`route.listener` is empty",
-            )
+            .error(codes::EMPTY, &node.span_of("listener"), "`route.listener` is empty")
             .help("leave the key out to mean every HTTP listener");
     }
     let mut homes = Vec::new();
-    for value in node
-        .list("listener")
-        .iter()
-        .filter(|value| value.is_valid())
-    {
+    for value in node.list("listener").iter().filter(|value| value.is_valid()) {
         let name = value.text();
-        let found = listeners
-            .iter()
-            .position(|built| *built.listener.name == *name);
+        let found = listeners.iter().position(|built| *built.listener.name == *name);
         match found {
             Some(at) if !is_http(&at) => {
                 report
@@ -352,11 +292,7 @@ fn homes(node: &Node, listeners: &[Built], report: &mut Report) -> Vec<usize> {
             }
             Some(at) if homes.contains(&at) => {
                 report
-                    .error(
-                        codes::UNKNOWN_LISTENER,
-                        &value.span,
-                        format!("listener {} is there twice", quoted(name)),
-                    )
+                    .error(codes::UNKNOWN_LISTENER, &value.span, format!("listener {} is there twice", quoted(name)))
                     .help("take one out");
             }
             Some(at) => homes.push(at),
@@ -364,17 +300,10 @@ fn homes(node: &Node, listeners: &[Built], report: &mut Report) -> Vec<usize> {
                 let names = listeners.iter().map(|built| &*built.listener.name);
                 let help = match nearest(name, names.clone()) {
                     Some(near) => format!("did you mean \"{near}\"?"),
-                    None => format!(
-                        "known listeners: {}",
-                        names.map(quoted).collect::<Vec<_>>().join(", ")
-                    ),
+                    None => format!("known listeners: {}", names.map(quoted).collect::<Vec<_>>().join(", ")),
                 };
                 report
-                    .error(
-                        codes::UNKNOWN_LISTENER,
-                        &value.span,
-                        format!("there is no listener {}", quoted(name)),
-                    )
+                    .error(codes::UNKNOWN_LISTENER, &value.span, format!("there is no listener {}", quoted(name)))
                     .help(help);
             }
         }
@@ -389,20 +318,11 @@ fn merges_slashes(listeners: &[Built], at: usize) -> bool {
     }
 }
 
-fn rule(
-    node: &Node,
-    merge_slashes: bool,
-    clusters: &mut Clusters<'_>,
-    files: &dyn Files,
-    report: &mut Report,
-) -> Rule {
+fn rule(node: &Node, merge_slashes: bool, clusters: &mut Clusters<'_>, files: &dyn Files, report: &mut Report) -> Rule {
     let conditions = conditions::resolve(node, merge_slashes, report);
     let action = action(node, &conditions.path, clusters, files, report);
-    let mut edits = |key, request| {
-        node.table(key).map_or_else(HeaderEdits::default, |node| {
-            edits::resolve(node, request, report)
-        })
-    };
+    let mut edits =
+        |key, request| node.table(key).map_or_else(HeaderEdits::default, |node| edits::resolve(node, request, report));
     Rule {
         name: Arc::from(node.str("name")),
         hosts: conditions.hosts,
@@ -428,25 +348,13 @@ fn action(
 ) -> Action {
     const ACTIONS: [&str; 3] = ["cluster", "redirect", "respond"];
     /// Keys that speak of the request on its way to an endpoint.
-    const FORWARDING: [&str; 4] = [
-        "rewrite_prefix",
-        "rewrite_path",
-        "request_headers",
-        "deadline",
-    ];
-    let there: Vec<_> = ACTIONS
-        .into_iter()
-        .filter_map(|key| node.entry(key))
-        .collect();
+    const FORWARDING: [&str; 4] = ["rewrite_prefix", "rewrite_path", "request_headers", "deadline"];
+    let there: Vec<_> = ACTIONS.into_iter().filter_map(|key| node.entry(key)).collect();
     match there[..] {
         [] if node.misspelt => {}
         [] => {
             report
-                .error(
-                    codes::NO_ACTION,
-                    &node.span,
-                    format!("route {} does nothing", quoted(node.str("name"))),
-                )
+                .error(codes::NO_ACTION, &node.span, format!("route {} does nothing", quoted(node.str("name"))))
                 .help("add `cluster = \"NAME\"`, `redirect = { ... }` or `respond = { ... }`");
         }
         [first, second, ..] => {
@@ -474,38 +382,21 @@ fn action(
     }
     if let Some(value) = node.text("cluster") {
         let cluster = clusters.find(value, report);
-        return Action::Forward {
-            cluster,
-            rewrite: rewrite(node, "rewrite_path", "rewrite_prefix", path, report),
-        };
+        return Action::Forward { cluster, rewrite: rewrite(node, "rewrite_path", "rewrite_prefix", path, report) };
     }
     if let Some(redirect) = node.table("redirect") {
         return Action::Redirect(self::redirect(redirect, node, path, report));
     }
     let Some(respond) = node.table("respond") else {
-        return Action::Respond(Respond {
-            status: 500,
-            content_type: Arc::from(""),
-            body: Arc::from([]),
-        });
+        return Action::Respond(Respond { status: 500, content_type: Arc::from(""), body: Arc::from([]) });
     };
     Action::Respond(self::respond(respond, files, report))
 }
 
-fn rewrite(
-    node: &Node,
-    whole: &str,
-    prefix: &str,
-    path: &PathMatch,
-    report: &mut Report,
-) -> Option<Rewrite> {
+fn rewrite(node: &Node, whole: &str, prefix: &str, path: &PathMatch, report: &mut Report) -> Option<Rewrite> {
     if let (Some(first), Some(second)) = (node.entry(whole), node.entry(prefix)) {
         report
-            .error(
-                codes::CONFLICT,
-                &second.key_span,
-                format!("`{whole}` and `{prefix}` cannot stand together"),
-            )
+            .error(codes::CONFLICT, &second.key_span, format!("`{whole}` and `{prefix}` cannot stand together"))
             .note_at(format!("`{whole}` is here"), &first.key_span)
             .help("keep one of them");
         return None;
@@ -525,9 +416,7 @@ fn rewrite(
                 &node.span_of(prefix),
                 format!("`{prefix}` replaces a prefix, but this route has no `path_prefix`"),
             )
-            .help(format!(
-                "add `path_prefix`, or use `{whole}` to replace the whole path"
-            ));
+            .help(format!("add `path_prefix`, or use `{whole}` to replace the whole path"));
     }
     Some(Rewrite::Prefix(Arc::from(value.text())))
 }
@@ -536,44 +425,36 @@ fn redirect(node: &Node, route: &Node, path: &PathMatch, report: &mut Report) ->
     let status = node.u16("status");
     if node.get("status").is_some() && ![301, 302, 303, 307, 308].contains(&status) {
         report
-            .error(codes::BAD_STATUS, &node.span_of("status"), format!("{status} is not a redirect that clients follow"))
+            .error(
+                codes::BAD_STATUS,
+                &node.span_of("status"),
+                format!("{status} is not a redirect that clients follow"),
+            )
             .help("write 308 (permanent, keeps the method), 307 (temporary, keeps the method), 301, 302 or 303");
     }
     if let Some(value) = node.text("host") {
         check_redirect_host(value, report);
     }
     let new_path = rewrite(node, "path", "prefix", path, report);
-    let elsewhere = ["scheme", "host"]
-        .iter()
-        .any(|key| node.entry(key).is_some());
+    let elsewhere = ["scheme", "host"].iter().any(|key| node.entry(key).is_some());
     let same_path = match (&new_path, path) {
-        (Some(Rewrite::Path(new)), PathMatch::Exact(old))
-        | (Some(Rewrite::Prefix(new)), PathMatch::Prefix(old)) => new == old,
+        (Some(Rewrite::Path(new)), PathMatch::Exact(old)) | (Some(Rewrite::Prefix(new)), PathMatch::Prefix(old)) => {
+            new == old
+        }
         (None, _) => node.entry("path").is_none() && node.entry("prefix").is_none(),
         _ => false,
     };
     let same_host = node.text("host").is_some_and(|host| {
         let hosts = route.list("host");
-        node.entry("scheme").is_none()
-            && !hosts.is_empty()
-            && hosts.iter().all(|value| value.text() == host.text())
+        node.entry("scheme").is_none() && !hosts.is_empty() && hosts.iter().all(|value| value.text() == host.text())
     });
     if same_path && (!elsewhere || same_host) {
         report
-            .error(
-                codes::REDIRECT_LOOP,
-                &node.span,
-                "this redirect leads back to where it came from",
-            )
+            .error(codes::REDIRECT_LOOP, &node.span, "this redirect leads back to where it came from")
             .help("change at least one of `scheme`, `host`, `path` and `prefix`");
     }
     let text = |key| node.text(key).map(|value| Arc::from(value.text()));
-    Redirect {
-        status,
-        scheme: text("scheme"),
-        host: text("host"),
-        path: new_path,
-    }
+    Redirect { status, scheme: text("scheme"), host: text("host"), path: new_path }
 }
 
 fn check_redirect_host(value: &Value, report: &mut Report) {
@@ -581,29 +462,17 @@ fn check_redirect_host(value: &Value, report: &mut Report) {
     if let Some((scheme, rest)) = text.split_once("://") {
         let host = rest.split('/').next().unwrap_or("");
         report
-            .error(
-                codes::BAD_HOST,
-                &value.part(0..scheme.len() + 3),
-                "a host has no scheme",
-            )
-            .help(format!(
-                "write `host = \"{host}\"` and `scheme = \"https\"` apart"
-            ));
+            .error(codes::BAD_HOST, &value.part(0..scheme.len() + 3), "a host has no scheme")
+            .help(format!("write `host = \"{host}\"` and `scheme = \"https\"` apart"));
         return;
     }
-    let (name, port) = text
-        .rsplit_once(':')
-        .filter(|_| !text.ends_with(']'))
-        .map_or((text, None), |(name, port)| (name, Some(port)));
-    if let Some(port) = port.filter(|port| {
-        port.parse::<u16>().is_ok_and(|port| port == 0) || port.parse::<u16>().is_err()
-    }) {
+    let (name, port) =
+        text.rsplit_once(':').filter(|_| !text.ends_with(']')).map_or((text, None), |(name, port)| (name, Some(port)));
+    if let Some(port) =
+        port.filter(|port| port.parse::<u16>().is_ok_and(|port| port == 0) || port.parse::<u16>().is_err())
+    {
         report
-            .error(
-                codes::BAD_HOST,
-                &value.part(name.len() + 1..text.len()),
-                format!("{} is not a port", quoted(port)),
-            )
+            .error(codes::BAD_HOST, &value.part(name.len() + 1..text.len()), format!("{} is not a port", quoted(port)))
             .help("a port is a number from 1 to 65535");
     }
     let ip = name.parse::<std::net::Ipv4Addr>().is_ok()
@@ -622,24 +491,12 @@ fn respond(node: &Node, files: &dyn Files, report: &mut Report) -> Respond {
     let body = body::body(node, files, report).unwrap_or_else(|| Arc::from([]));
     // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5: these have no content.
     if [204, 205, 304].contains(&status) && !body.is_empty() {
-        let key = if node.entry("body").is_some() {
-            "body"
-        } else {
-            "file"
-        };
+        let key = if node.entry("body").is_some() { "body" } else { "file" };
         report
-            .error(
-                codes::BODY_FORBIDDEN,
-                &node.span_of(key),
-                format!("a response with status {status} has no body"),
-            )
+            .error(codes::BODY_FORBIDDEN, &node.span_of(key), format!("a response with status {status} has no body"))
             .help("take the body out, or use another status");
     }
-    Respond {
-        status,
-        content_type,
-        body,
-    }
+    Respond { status, content_type, body }
 }
 
 // === reachability ===
@@ -652,11 +509,7 @@ fn check_reachable(placed: &[Placed], report: &mut Report) {
             if other_at == at || !order::shadows(&other.rule, &later.rule, earlier) {
                 continue;
             }
-            let shared = later
-                .homes
-                .iter()
-                .filter(|home| other.homes.contains(home))
-                .count();
+            let shared = later.homes.iter().filter(|home| other.homes.contains(home)).count();
             if shared > 0 && order::shadows(&later.rule, &other.rule, true) {
                 report
                     .error(
@@ -679,13 +532,7 @@ fn check_reachable(placed: &[Placed], report: &mut Report) {
                         &later.span,
                         format!("route {} is never reached", quoted(&later.rule.name)),
                     )
-                    .note_at(
-                        format!(
-                            "route {} takes every request first",
-                            quoted(&other.rule.name)
-                        ),
-                        &other.span,
-                    )
+                    .note_at(format!("route {} takes every request first", quoted(&other.rule.name)), &other.span)
                     .help("take it out, or make it more specific");
                 break;
             }
@@ -695,24 +542,15 @@ fn check_reachable(placed: &[Placed], report: &mut Report) {
 
 /// A listener's `cluster` beside a route that matches everything.
 fn check_default(rules: &[Rule], span: &Span, report: &mut Report) {
-    let Some((default, others)) = rules
-        .split_first()
-        .filter(|(default, _)| &*default.name == "default")
-    else {
+    let Some((default, others)) = rules.split_first().filter(|(default, _)| &*default.name == "default") else {
         return;
     };
-    if let Some(other) = others
-        .iter()
-        .find(|other| order::shadows(other, default, true))
-    {
+    if let Some(other) = others.iter().find(|other| order::shadows(other, default, true)) {
         report
             .error(
                 codes::DUPLICATE_ROUTE,
                 span,
-                format!(
-                    "route {} leaves nothing for the `cluster` of this listener",
-                    quoted(&other.name)
-                ),
+                format!("route {} leaves nothing for the `cluster` of this listener", quoted(&other.name)),
             )
             .help("take `cluster` out of the listener, or make the route more specific");
     }

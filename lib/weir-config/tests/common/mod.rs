@@ -1,15 +1,8 @@
 //! What the tests share: the files that test configurations name, and files on disk.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "tests read their own cases from disk; the crate does not"
-)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test may fail loudly"
-)]
+#![allow(clippy::disallowed_methods, reason = "tests read their own cases from disk; the crate does not")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 #![allow(unreachable_pub, reason = "a module of test binaries")]
 
 use std::io;
@@ -28,10 +21,7 @@ pub fn files(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 pub fn source(text: &str) -> Source {
-    Source {
-        name: "weir.toml".to_owned(),
-        text: text.to_owned(),
-    }
+    Source { name: "weir.toml".to_owned(), text: text.to_owned() }
 }
 
 pub fn load_text(text: &str) -> Outcome {
@@ -41,22 +31,14 @@ pub fn load_text(text: &str) -> Outcome {
 /// All diagnostics as they are shown.
 pub fn rendered(text: &str) -> String {
     let source = source(text);
-    let shown: Vec<_> = load(&source, &files)
-        .diagnostics
-        .iter()
-        .map(|one| one.render(&source, false))
-        .collect();
+    let shown: Vec<_> = load(&source, &files).diagnostics.iter().map(|one| one.render(&source, false)).collect();
     shown.join("\n")
 }
 
 /// The plan of a text that must load without any diagnostic.
 pub fn plan(text: &str) -> weir_config::Plan {
     let outcome = load_text(text);
-    assert!(
-        outcome.diagnostics.is_empty(),
-        "{}\nin\n{text}",
-        rendered(text)
-    );
+    assert!(outcome.diagnostics.is_empty(), "{}\nin\n{text}", rendered(text));
     outcome.plan.expect("no diagnostics, so there is a plan")
 }
 
@@ -89,9 +71,6 @@ pub fn compare(path: &Path, actual: &str) -> Result<(), String> {
             "{} differs; is it meant? then run with UPDATE=1\n--- expected\n{expected}\n--- actual\n{actual}",
             path.display()
         )),
-        Err(error) => Err(format!(
-            "{}: {error}; run with UPDATE=1\n{actual}",
-            path.display()
-        )),
+        Err(error) => Err(format!("{}: {error}; run with UPDATE=1\n{actual}", path.display())),
     }
 }
