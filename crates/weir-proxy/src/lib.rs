@@ -12,6 +12,7 @@
 mod buffers;
 pub mod census;
 mod conns;
+mod date;
 mod exchange;
 pub mod keeper;
 mod log;

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use weir_cluster::Waiter;
 use weir_core::hash::Rng;
-use weir_core::{ClusterId, EndpointId, Instant};
+use weir_core::{ClusterId, EndpointId};
 use weir_net::{Close, ConnId, Detached, Io, IoFault, ListenerId, Protocol, PumpEnd};
 use weir_pool_core::ConnMeta;
 use weir_telemetry::{AccessLogWriter, WorkerStats};
 
 use crate::buffers::Buffers;
 use crate::conns::{Conns, Role};
+use crate::date::DateCache;
 use crate::exchange::{Exchange, ExchangeId};
 use crate::log::LogFields;
 use crate::runtime::{ListenerKind, Shared};
@@ -98,9 +99,12 @@ pub struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) access_log: Option<AccessLogWriter>,
     pub(crate) draining: bool,
+    /// `Date` of the current second.
+    pub(crate) date: DateCache,
     /// HTTP clients connected.
     pub(crate) open_clients: usize,
     /// Buffers of the access log's fields, reused.
+    #[allow(clippy::vec_box, reason = "the boxes are what is reused: an exchange holds one only while the log is on")]
     pub(crate) log_fields: Vec<Box<LogFields>>,
 }
 
@@ -127,6 +131,7 @@ impl Worker {
             stats,
             access_log,
             draining: false,
+            date: DateCache::default(),
             open_clients: 0,
             log_fields: Vec::new(),
             shared,
@@ -204,11 +209,6 @@ impl Worker {
 
     pub(crate) fn exchange(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
         self.exchanges.get_mut(id.0)
-    }
-
-    /// The worker's clock now, for phase stamps.
-    pub(crate) fn stamp<I: Io>(&self, io: &I) -> Instant {
-        io.clock()
     }
 }
 
@@ -321,7 +321,7 @@ impl<I: Io> Protocol<I> for Worker {
             Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, endpoint, waiter),
             Message::Yield { cluster, endpoint, worker } => self.yield_connection(io, cluster, endpoint, worker),
             Message::Adopt { cluster, endpoint, conn, meta } => {
-                self.adopt_connection(io, cluster, endpoint, conn, meta)
+                self.adopt_connection(io, cluster, endpoint, conn, meta);
             }
             Message::Room { cluster, endpoint } => self.room_for_connection(io, cluster, endpoint),
             Message::Drain => self.drain(io),

@@ -278,7 +278,7 @@ impl Io for CheckedIo<'_> {
         let unsent = self.io.unsent(conn);
         match self.model.conns.get_mut(&conn) {
             None => {
-                assert!(matches!(sent, Sent::Failed { given: false, .. }), "the stale {conn:?} was sent to: {sent:?}")
+                assert!(matches!(sent, Sent::Failed { given: false, .. }), "the stale {conn:?} was sent to: {sent:?}");
             }
             Some(state) => match sent {
                 Sent::All => assert_eq!(unsent, 0, "{conn:?}: all sent, but bytes are unsent"),
