@@ -182,6 +182,9 @@ pub trait Io {
     /// Adopts a connection from another worker's `detach`; input that waits is reported afterwards.
     fn attach(&mut self, conn: Detached) -> Option<ConnId>;
 
+    /// Connections of this worker that are not closed yet: lingering ones (which no token stands for any more) too.
+    fn connections(&self) -> usize;
+
     /// The address of the other end; `None` for Unix sockets.
     fn peer(&self, conn: ConnId) -> Option<SocketAddr>;
 

@@ -90,6 +90,7 @@ impl Keeper {
                     outlier: plan.outlier.clone(),
                     limit: plan.limit.clone(),
                     max_connections: plan.pool.max_connections.unwrap_or(max_connections),
+                    workers,
                     panic_threshold: plan.panic_threshold,
                     attach: Box::new(move |_| EndpointStats::new(workers)),
                 })
@@ -229,6 +230,14 @@ impl Keeper {
         self.carry_out(io);
     }
 
+    /// The probe could not be made.
+    fn lose<I: Io>(&mut self, io: &mut I, conn: ConnId) {
+        let Some(entry) = self.probes.get_mut(conn.index as usize) else { return };
+        let Some((_, probe)) = entry.take_if(|(id, _)| *id == conn) else { return };
+        self.clusters[probe.cluster].handle_probe_lost(probe.id, io.now());
+        self.carry_out(io);
+    }
+
     fn send_probe<I: Io>(&mut self, io: &mut I, conn: ConnId) {
         let Some(probe) = self.probe(conn) else { return };
         probe.connected = true;
@@ -336,6 +345,7 @@ impl<I: Io> Protocol<I> for Keeper {
     fn on_connected(&mut self, io: &mut I, conn: ConnId, result: Result<(), IoFault>) {
         match result {
             Ok(()) => self.send_probe(io, conn),
+            Err(IoFault::Exhausted) => self.lose(io, conn),
             Err(fault) => {
                 let failure = match fault {
                     IoFault::Refused => ProbeFailure::Refused,

@@ -13,7 +13,7 @@ use weir_pool_core::{CloseReason, ConnMeta, Quota, Released, SlotId};
 use crate::conns::{Role, Upstream};
 use crate::exchange::{ExchangeId, State};
 use crate::tcp::micros;
-use crate::view::LocalEndpoint;
+use crate::view::{Endpoint, LocalEndpoint};
 use crate::worker::{Message, Worker};
 
 /// Connections opened ahead of demand per endpoint and housekeeping, so that warming never storms an endpoint.
@@ -62,7 +62,8 @@ impl Worker {
         if !endpoint.waiting.is_empty() {
             // Not from within whatever closed the connection: as an event of its own.
             self.shared.tell_worker(self.id, Message::Room { cluster, endpoint: id });
-        } else if let Some(worker) = endpoint.owed.pop_front() {
+        }
+        if let Some(worker) = next_owed(endpoint) {
             self.shared.tell_worker(worker, Message::Room { cluster, endpoint: id });
         }
     }
@@ -75,6 +76,7 @@ impl Worker {
         exchange.state = State::WaitingForConnection;
         self.stats.pool_waits.inc();
         endpoint.waiting.push_back((id, exchange.client));
+        endpoint.state.begin_connection_wait(self.id);
         let (cluster, endpoint_id) = (endpoint.cluster, endpoint.state.id);
         if let Some(plan) = config.clusters.get(exchange.cluster as usize) {
             let deadline = (io.now() + plan.plan.limit.queue_timeout).min(exchange.hard_deadline);
@@ -97,6 +99,7 @@ impl Worker {
             return;
         }
         let Some((id, client)) = endpoint.waiting.pop_front() else { return };
+        endpoint.state.end_connection_wait(self.id);
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         if exchange.client == client && matches!(exchange.state, State::WaitingForConnection) {
             exchange.state = State::Starting;
@@ -117,32 +120,37 @@ impl Worker {
     ) {
         let Some(local) = self.endpoints.find(cluster, endpoint) else { return };
         let Some(entry) = self.endpoints.get_mut(local) else { return };
-        if entry.owed.len() < self.shared.workers() && !entry.owed.contains(&worker) {
+        if !entry.owed.contains(&worker) {
             entry.owed.push_back(worker);
         }
         self.serve_owed(io, local);
     }
 
-    /// Gives an idle connection to a worker that asked for one.
-    fn serve_owed<I: Io>(&mut self, io: &mut I, local: LocalEndpoint) {
+    /// Gives idle connections to workers that asked for one and still wait.
+    pub(crate) fn serve_owed<I: Io>(&mut self, io: &mut I, local: LocalEndpoint) {
         let now = io.now();
-        loop {
+        // As often as there are debts: each pass pays one.
+        for _ in 0..self.shared.workers() {
             let Some(endpoint) = self.endpoints.get_mut(local) else { return };
-            if endpoint.owed.is_empty() || !endpoint.waiting.is_empty() {
+            if !endpoint.waiting.is_empty() {
                 return;
             }
-            let Some((_, conn, meta)) = endpoint.pool.take_idle(now) else { return };
-            let worker = endpoint.owed.pop_front();
+            let Some(worker) = next_owed(endpoint) else { return };
+            let Some((_, conn, meta)) = endpoint.pool.take_idle(now) else {
+                // Those too old to be used hold their places until they are closed.
+                return self.sweep_pool(io, local, now);
+            };
             let (cluster, id) = (endpoint.cluster, endpoint.state.id);
             self.conns.take(conn);
-            let detached = io.detach(conn);
-            let Some(worker) = worker else { return };
-            let sent = match detached {
+            let sent = match io.detach(conn) {
                 Some(conn) => self.shared.tell_worker(worker, Message::Adopt { cluster, endpoint: id, conn, meta }),
-                None => false,
+                None => {
+                    io.close(conn, Close::Now);
+                    false
+                }
             };
             if !sent {
-                // The connection is closed with the message; its place goes back.
+                // The connection is closed (with the message, if it was detached); its place goes back.
                 if let Some(endpoint) = self.endpoints.get(local) {
                     endpoint.state.connections.give_back();
                 }
@@ -247,6 +255,19 @@ impl Worker {
             }
         }
     }
+}
+
+/// The next worker that asked for a connection and still waits; it goes to the end of the line, and stays in it until
+/// it waits no more.
+fn next_owed(endpoint: &mut Endpoint) -> Option<usize> {
+    for _ in 0..endpoint.owed.len() {
+        let worker = endpoint.owed.pop_front()?;
+        if endpoint.state.waits_for_connection(worker) {
+            endpoint.owed.push_back(worker);
+            return Some(worker);
+        }
+    }
+    None
 }
 
 fn reason_for_stats(reason: CloseReason) -> Option<weir_telemetry::CloseReason> {

@@ -3,8 +3,8 @@
 //! The published [`Snapshot`] is shared by all workers; exchanges hold the worker's [`View`] of it by
 //! `Rc`, so no counter that another worker touches moves per request.
 
-use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_cluster::EndpointState;
@@ -72,30 +72,27 @@ impl Endpoints {
     /// Builds the view of a snapshot: new endpoints are entered, missing ones are marked and returned, so that the
     /// caller can empty their pools.
     pub(crate) fn adopt(&mut self, snapshot: Arc<Snapshot>, generation: u64) -> (View, Vec<LocalEndpoint>) {
-        let mut seen = Vec::new();
+        let mut seen = BTreeSet::new();
         let mut members = Vec::with_capacity(snapshot.clusters.len());
         for (index, cluster) in snapshot.clusters.iter().enumerate() {
             let id = ClusterId(index as u32);
             for state in &cluster.endpoints {
-                seen.push(self.enter(id, state, &snapshot));
+                seen.insert(self.enter(id, state, &snapshot));
             }
             let of = |state: &Arc<EndpointState<Arc<EndpointStats>>>| self.by_id.get(&(id, state.id)).copied();
             members.push(cluster.members.iter().filter_map(of).collect());
         }
         let mut gone = Vec::new();
-        for (&key, &local) in &self.by_id {
-            if !seen.contains(&local) {
-                gone.push((key, local));
-            }
-        }
-        for (key, local) in &gone {
-            self.by_id.remove(key);
-            if let Some(endpoint) = self.slab.get_mut(local.0) {
-                endpoint.listed = false;
+        for &local in self.by_id.values().filter(|local| !seen.contains(local)) {
+            // Still found by its id until nothing refers to it: grants and connections may be on their way.
+            if let Some(endpoint) = self.slab.get_mut(local.0)
+                && std::mem::replace(&mut endpoint.listed, false)
+            {
+                gone.push(local);
             }
         }
         let view = View { snapshot, generation, members };
-        (view, gone.into_iter().map(|(_, local)| local).collect())
+        (view, gone)
     }
 
     fn enter(
@@ -150,8 +147,10 @@ impl Endpoints {
 
     /// Removes an unlisted entry without references.
     pub(crate) fn reap(&mut self, local: LocalEndpoint) {
-        if self.slab.get(local.0).is_some_and(|endpoint| !endpoint.listed && endpoint.refs == 0) {
-            self.slab.remove(local.0);
+        if self.slab.get(local.0).is_some_and(|endpoint| !endpoint.listed && endpoint.refs == 0)
+            && let Some(endpoint) = self.slab.remove(local.0)
+        {
+            self.by_id.remove(&(endpoint.cluster, endpoint.state.id));
         }
     }
 }

@@ -29,6 +29,9 @@ pub(crate) const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 const TIMER_HOUSEKEEPING: u32 = 0;
+const TIMER_DRAIN: u32 = 1;
+/// How often a drain looks whether the last connections are gone.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 /// What other threads tell a worker.
 #[derive(Debug)]
@@ -197,14 +200,25 @@ impl Worker {
         self.finish_drain(io);
     }
 
-    /// Stops the loop when a drain has nothing left to wait for.
+    /// Stops the loop when a drain has nothing left to wait for: no client, no session, and no connection that
+    /// still gives its last bytes to a client.
     pub(crate) fn finish_drain<I: Io>(&mut self, io: &mut I) {
-        if self.draining && self.open_clients == 0 && self.sessions.len() == 0 {
-            if let Some(log) = &mut self.access_log {
-                log.flush();
-            }
-            io.stop();
+        if !self.draining || self.open_clients > 0 || self.sessions.len() > 0 {
+            return;
         }
+        // Other workers may need the places of our idle connections.
+        let all: Vec<LocalEndpoint> = self.endpoints.iter_mut().map(|(local, _)| local).collect();
+        for local in all {
+            self.empty_pool(io, local);
+        }
+        if io.connections() > 0 {
+            io.set_timer(TIMER_DRAIN, Some(io.now() + DRAIN_POLL));
+            return;
+        }
+        if let Some(log) = &mut self.access_log {
+            log.flush();
+        }
+        io.stop();
     }
 
     pub(crate) fn exchange(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
@@ -310,8 +324,10 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_timer(&mut self, io: &mut I, key: u32) {
-        if key == TIMER_HOUSEKEEPING {
-            self.housekeep(io);
+        match key {
+            TIMER_HOUSEKEEPING => self.housekeep(io),
+            TIMER_DRAIN => self.finish_drain(io),
+            _ => {}
         }
     }
 
@@ -337,8 +353,13 @@ impl<I: Io> Protocol<I> for Worker {
 
     fn on_batch(&mut self, io: &mut I) {
         self.refresh(io);
-        if let Some(log) = &mut self.access_log {
-            log.flush();
+        if self.shared.is_draining() && !self.draining {
+            self.drain(io);
+        }
+        self.go_on(io);
+        if !self.ready.is_empty() {
+            // More than one burst: the others get their turn first.
+            self.shared.tell_worker(self.id, Message::Refresh);
         }
     }
 }

@@ -11,6 +11,7 @@ use rustix::net::{
 };
 use weir_core::{Address, Instant, WallTime};
 
+use super::FLUSH_TIME;
 use super::accept::Listeners;
 use super::clock::{Clock, Wall};
 use super::fault::fault_of;
@@ -75,11 +76,6 @@ impl EpollIo {
         }
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(self.listeners.add(&self.epoll, id, fd, tcp)?)
-    }
-
-    /// Connections in use, lingering ones included.
-    pub fn connections(&self) -> usize {
-        self.slab.len()
     }
 
     /// Registers a socket for everything, once, edge-triggered.
@@ -236,7 +232,7 @@ impl EpollIo {
             slot.flags.set(Flags::SHUT_WANTED);
         }
         slot.cold().linger = Some(time);
-        slot.deadline = now + time;
+        slot.deadline = now + if nothing_to_write { time } else { FLUSH_TIME };
         let readable = slot.flags.has(Flags::READABLE);
         self.cover(conn);
         if readable {
@@ -348,6 +344,10 @@ impl Io for EpollIo {
                 Sent::Failed { fault: fault_of(errno), given: written > 0 }
             }
         }
+    }
+
+    fn connections(&self) -> usize {
+        self.slab.len()
     }
 
     fn unsent(&self, conn: ConnId) -> usize {

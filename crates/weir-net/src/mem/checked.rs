@@ -292,6 +292,10 @@ impl Io for CheckedIo<'_> {
         sent
     }
 
+    fn connections(&self) -> usize {
+        self.io.connections()
+    }
+
     fn unsent(&self, conn: ConnId) -> usize {
         self.io.unsent(conn)
     }

@@ -48,6 +48,10 @@ impl Io for MemIo {
         sent
     }
 
+    fn connections(&self) -> usize {
+        self.node(self.current).connections()
+    }
+
     fn unsent(&self, conn: ConnId) -> usize {
         self.find(conn).and_then(|key| self.pairs.end(key)).map_or(0, |end| end.stuck.len())
     }

@@ -242,7 +242,10 @@ impl Worker {
                 }
             }
             // Opened ahead of demand: it is idle in the pool now.
-            None if warm => self.serve_waiting(io, local),
+            None if warm => {
+                self.serve_waiting(io, local);
+                self.serve_owed(io, local);
+            }
             // Its exchange has left meanwhile: somebody else will use it.
             None => self.park(io, conn, local, slot),
         }

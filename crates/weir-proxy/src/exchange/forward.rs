@@ -165,6 +165,14 @@ fn write_forwarding(out: &mut Vec<u8>, parts: &RequestParts<'_, '_, '_>) {
         parts.head.fields.iter().filter(move |field| parts.trusted && field.kind == kind).map(|field| field.value)
     };
     if parts.forwarded.x_forwarded {
+        if parts.peer.is_none() {
+            // A process of this machine, behind a Unix socket: what it says of the client is all there is.
+            for kind in [FieldKind::XForwardedFor, FieldKind::XRealIp] {
+                for field in parts.head.fields.iter().filter(|field| parts.trusted && field.kind == kind) {
+                    write::field(out, field.name, field.value);
+                }
+            }
+        }
         if let Some(peer) = parts.peer {
             append_list(out, b"X-Forwarded-For: ", values(FieldKind::XForwardedFor));
             write_ip(out, peer);
@@ -324,6 +332,17 @@ fn write_edits(out: &mut Vec<u8>, edits: &HeaderEdits) {
     }
 }
 
+/// Whether an `Upgrade` list names HTTP/2 (`h2c`, `h2`, `HTTP/2.0`).
+pub(crate) fn names_http2(protocols: &[u8]) -> bool {
+    protocols.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).any(|protocol| {
+        let name = protocol.split(|&byte| byte == b'/').next().unwrap_or_default();
+        let version = protocol.get(name.len() + 1..).unwrap_or_default();
+        name.eq_ignore_ascii_case(b"h2c")
+            || name.eq_ignore_ascii_case(b"h2")
+            || name.eq_ignore_ascii_case(b"http") && !version.starts_with(b"1")
+    })
+}
+
 /// Whether a comma-separated list holds a token (parameters after `;` are ignored).
 fn contains_token(list: &[u8], token: &[u8]) -> bool {
     list.split(|&byte| byte == b',').any(|item| {
@@ -335,6 +354,16 @@ fn contains_token(list: &[u8], token: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn http2_is_found_among_protocols() {
+        for text in ["h2c", "websocket, h2c", "HTTP/2.0", "H2C", "h2"] {
+            assert!(names_http2(text.as_bytes()), "{text}");
+        }
+        for text in ["websocket", "TLS/1.0, HTTP/1.1", "", "h2cx"] {
+            assert!(!names_http2(text.as_bytes()), "{text}");
+        }
+    }
 
     #[test]
     fn tokens_are_found_in_lists() {

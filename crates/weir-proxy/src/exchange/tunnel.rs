@@ -87,14 +87,13 @@ impl Worker {
             exchange.tunnel_ends.1 = true;
         }
         if exchange.tunnel_ends == (true, true) {
-            self.stats.tunnels_open.dec();
             self.finish(io, id);
         } else {
             self.tunnel_waits(io, id);
         }
     }
 
-    fn end_tunnel<I: Io>(&mut self, io: &mut I, id: ExchangeId, origin: Origin) {
+    pub(super) fn end_tunnel<I: Io>(&mut self, io: &mut I, id: ExchangeId, origin: Origin) {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         exchange.end = EndCode::by(origin, Phase::Relay);
         exchange.reason = Some(match origin {
@@ -103,7 +102,6 @@ impl Worker {
             Origin::Weir => Reason::Internal,
         });
         let client = exchange.client;
-        self.stats.tunnels_open.dec();
         self.finish(io, id);
         if self.conns.client(client).is_some() {
             self.close_client(io, client, Close::Now);
@@ -120,7 +118,6 @@ impl Worker {
 
     /// Nothing moved in a tunnel for its idle time-out.
     pub(crate) fn tunnel_idle<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
-        self.stats.tunnels_open.dec();
         if let Some(exchange) = self.exchanges.get_mut(id.0) {
             exchange.ended(Origin::Weir, Phase::Relay, Reason::TunnelIdle);
         }
