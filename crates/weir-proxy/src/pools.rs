@@ -80,12 +80,26 @@ impl Worker {
             let deadline = (io.now() + plan.plan.limit.queue_timeout).min(exchange.hard_deadline);
             io.set_deadline(exchange.client, Some(deadline));
         }
-        for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
-            let message = Message::Yield { cluster, endpoint: endpoint_id, worker: self.id };
-            self.shared.tell_worker(worker, message);
-        }
+        self.ask_others(cluster, endpoint_id);
         // It may have become free before the others were asked.
         self.shared.tell_worker(self.id, Message::Room { cluster, endpoint: endpoint_id });
+    }
+
+    /// Asks every other worker for a connection.
+    fn ask_others(&self, cluster: ClusterId, endpoint: EndpointId) {
+        for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
+            self.shared.tell_worker(worker, Message::Yield { cluster, endpoint, worker: self.id });
+        }
+    }
+
+    /// An answer came, and somebody still waits: the debts that it settled are owed again. (What was free may have been
+    /// taken by a third worker in the meantime.)
+    fn ask_again(&self, local: LocalEndpoint) {
+        if let Some(endpoint) = self.endpoints.get(local)
+            && !endpoint.waiting.is_empty()
+        {
+            self.ask_others(endpoint.cluster, endpoint.state.id);
+        }
     }
 
     /// Lets exchanges that wait for a connection try again.
@@ -121,6 +135,14 @@ impl Worker {
             entry.owed.push_back(worker);
         }
         self.serve_owed(io, local);
+        // What this worker had may have been closed just before it was asked.
+        if let Some(entry) = self.endpoints.get_mut(local)
+            && entry.state.connections.granted() < entry.state.connections.0.max()
+            && let Some(at) = entry.owed.iter().position(|&owed| owed == worker)
+        {
+            entry.owed.remove(at);
+            self.shared.tell_worker(worker, Message::Room { cluster, endpoint });
+        }
     }
 
     /// Gives an idle connection to a worker that asked for one.
@@ -175,12 +197,14 @@ impl Worker {
             Upstream { endpoint: local, slot, exchange: None, warm: false, stash: Vec::new(), connecting_since: now };
         self.conns.put(conn, Role::Upstream(upstream));
         self.park(io, conn, local, slot);
+        self.ask_again(local);
     }
 
     /// The connection maximum may have room again.
     pub(crate) fn room_for_connection<I: Io>(&mut self, io: &mut I, cluster: ClusterId, endpoint: EndpointId) {
         if let Some(local) = self.endpoints.find(cluster, endpoint) {
             self.serve_waiting(io, local);
+            self.ask_again(local);
         }
     }
 
