@@ -6,6 +6,8 @@
 //! has none owes one: the next that it would park or close is given, or makes room (`Room`). Since places are
 //! never more than connections, one comes.
 
+use std::sync::Arc;
+
 use weir_core::{ClusterId, EndpointId, Instant};
 use weir_net::{Close, ConnId, Detached, Io};
 use weir_pool_core::{CloseReason, ConnMeta, Quota, Released, SlotId};
@@ -13,7 +15,7 @@ use weir_pool_core::{CloseReason, ConnMeta, Quota, Released, SlotId};
 use crate::conns::{Role, Upstream};
 use crate::exchange::{ExchangeId, State};
 use crate::tcp::micros;
-use crate::view::LocalEndpoint;
+use crate::view::{EndpointRecord, LocalEndpoint};
 use crate::worker::{Message, Worker};
 
 /// Connections opened ahead of demand per endpoint and housekeeping, so that warming never storms an endpoint.
@@ -154,21 +156,24 @@ impl Worker {
                 return;
             }
             let Some((_, conn, meta)) = endpoint.pool.take_idle(now) else { return };
-            let worker = endpoint.owed.pop_front();
-            let (cluster, id) = (endpoint.cluster, endpoint.state.id);
+            let Some(worker) = endpoint.owed.pop_front() else { return };
+            let (cluster, state) = (endpoint.cluster, Arc::clone(&endpoint.state));
             self.conns.take(conn);
-            let detached = io.detach(conn);
-            let Some(worker) = worker else { return };
-            let sent = match detached {
-                Some(conn) => self.shared.tell_worker(worker, Message::Adopt { cluster, endpoint: id, conn, meta }),
-                None => false,
+            let sent = match io.detach(conn) {
+                Some(conn) => {
+                    let message = Message::Adopt { cluster, endpoint: Arc::clone(&state), conn, meta };
+                    self.shared.tell_worker(worker, message)
+                }
+                None => {
+                    // The rest of a request that was answered early is still stuck on it: it cannot move.
+                    io.close(conn, Close::Now);
+                    false
+                }
             };
             if !sent {
-                // The connection is closed with the message; its place goes back.
-                if let Some(endpoint) = self.endpoints.get(local) {
-                    endpoint.state.connections.give_back();
-                }
-                self.shared.tell_worker(worker, Message::Room { cluster, endpoint: id });
+                // The connection is closed (with the message); its place goes back.
+                state.connections.give_back();
+                self.shared.tell_worker(worker, Message::Room { cluster, endpoint: state.id });
             }
             self.endpoints.unref(local);
         }
@@ -179,16 +184,24 @@ impl Worker {
         &mut self,
         io: &mut I,
         cluster: ClusterId,
-        endpoint: EndpointId,
+        endpoint: &EndpointRecord,
         conn: Detached,
         meta: ConnMeta,
     ) {
         let now = io.now();
-        let Some(local) = self.endpoints.find(cluster, endpoint) else { return };
-        let Some(entry) = self.endpoints.get_mut(local) else { return };
+        let found = self.endpoints.find(cluster, endpoint.id);
+        let Some((local, entry)) = found.and_then(|local| Some((local, self.endpoints.get_mut(local)?))) else {
+            // Nobody here has to do with that endpoint any more; somebody elsewhere may wait for the place.
+            endpoint.connections.give_back();
+            for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
+                self.shared.tell_worker(worker, Message::Room { cluster, endpoint: endpoint.id });
+            }
+            return;
+        };
         let Some(conn) = io.attach(conn) else {
-            entry.state.connections.give_back();
+            endpoint.connections.give_back();
             self.serve_waiting(io, local);
+            self.ask_again(local);
             return;
         };
         let slot = entry.pool.adopt(conn, meta, now);

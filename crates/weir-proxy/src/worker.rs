@@ -21,6 +21,7 @@ use crate::log::LogFields;
 use crate::runtime::{ListenerKind, Shared};
 use crate::slab::Slab;
 use crate::tcp::Session;
+pub use crate::view::EndpointRecord;
 use crate::view::{Endpoints, LocalEndpoint, View};
 
 /// How often a worker trims pools and buffers and looks after what has no deadline of its own.
@@ -39,8 +40,8 @@ pub enum Message {
     Granted {
         /// Whose place it is.
         cluster: ClusterId,
-        /// Whose place it is.
-        endpoint: EndpointId,
+        /// Whose place it is: the record itself, since the endpoint may have left the configuration meanwhile.
+        endpoint: EndpointRecord,
         /// Who waited.
         waiter: Waiter,
     },
@@ -57,8 +58,8 @@ pub enum Message {
     Adopt {
         /// To which endpoint.
         cluster: ClusterId,
-        /// To which endpoint.
-        endpoint: EndpointId,
+        /// To which endpoint: the record itself, since the endpoint may have left the configuration meanwhile.
+        endpoint: EndpointRecord,
         /// The connection.
         conn: Detached,
         /// Its age and uses.
@@ -318,10 +319,10 @@ impl<I: Io> Protocol<I> for Worker {
     fn on_message(&mut self, io: &mut I, message: Message) {
         match message {
             Message::Refresh => self.refresh(io),
-            Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, endpoint, waiter),
+            Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, &endpoint, waiter),
             Message::Yield { cluster, endpoint, worker } => self.yield_connection(io, cluster, endpoint, worker),
             Message::Adopt { cluster, endpoint, conn, meta } => {
-                self.adopt_connection(io, cluster, endpoint, conn, meta);
+                self.adopt_connection(io, cluster, &endpoint, conn, meta);
             }
             Message::Room { cluster, endpoint } => self.room_for_connection(io, cluster, endpoint),
             Message::Drain => self.drain(io),
