@@ -10,7 +10,7 @@ use weir_cluster::Waiter;
 use weir_core::hash::Rng;
 use weir_core::{ClusterId, EndpointId};
 use weir_net::{Close, ConnId, Detached, Io, IoFault, ListenerId, Protocol, PumpEnd};
-use weir_pool_core::ConnMeta;
+use weir_pool_core::{CloseReason, ConnMeta};
 use weir_telemetry::{AccessLogWriter, WorkerStats};
 
 use crate::buffers::Buffers;
@@ -30,6 +30,10 @@ pub(crate) const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 const TIMER_HOUSEKEEPING: u32 = 0;
+/// Looks whether the last responses of a drain have left.
+const TIMER_DRAIN: u32 = 1;
+/// How often it does.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// What other threads tell a worker.
 #[derive(Debug)]
@@ -200,12 +204,23 @@ impl Worker {
 
     /// Stops the loop when a drain has nothing left to wait for.
     pub(crate) fn finish_drain<I: Io>(&mut self, io: &mut I) {
-        if self.draining && self.open_clients == 0 && self.sessions.len() == 0 {
-            if let Some(log) = &mut self.access_log {
-                log.flush();
-            }
-            io.stop();
+        if !self.draining || self.open_clients != 0 || self.sessions.len() != 0 {
+            return;
         }
+        if io.lingering() > 0 {
+            // Clients that have not read the end of their response yet would be cut.
+            io.set_timer(TIMER_DRAIN, Some(io.now() + DRAIN_LOOK));
+            return;
+        }
+        // Other workers may wait for these connections' places.
+        let upstreams: Vec<ConnId> = self.conns.upstreams().collect();
+        for conn in upstreams {
+            self.discard_upstream(io, conn, CloseReason::Shutdown);
+        }
+        if let Some(log) = &mut self.access_log {
+            log.flush();
+        }
+        io.stop();
     }
 
     pub(crate) fn exchange(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
@@ -311,8 +326,10 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_timer(&mut self, io: &mut I, key: u32) {
-        if key == TIMER_HOUSEKEEPING {
-            self.housekeep(io);
+        match key {
+            TIMER_HOUSEKEEPING => self.housekeep(io),
+            TIMER_DRAIN => self.finish_drain(io),
+            _ => {}
         }
     }
 

@@ -505,6 +505,10 @@ impl Io for EpollIo {
         self.listeners.close(&self.epoll, listener);
     }
 
+    fn lingering(&self) -> usize {
+        self.slab.lingering()
+    }
+
     fn stop(&mut self) {
         self.stopping = true;
     }
