@@ -116,7 +116,7 @@ pub struct Worker {
 impl Worker {
     /// Worker number `id`. `seed` decides its random choices.
     pub fn new(id: usize, shared: Arc<Shared>, seed: u64, access_log: Option<AccessLogWriter>) -> Self {
-        let mut endpoints = Endpoints::new();
+        let mut endpoints = Endpoints::new(id, shared.workers());
         let generation = shared.generation();
         let (view, _) = endpoints.adopt(shared.snapshot(), generation);
         let stats = Arc::clone(&shared.stats[id]);
