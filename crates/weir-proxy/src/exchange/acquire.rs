@@ -95,13 +95,7 @@ impl Worker {
     }
 
     /// A release elsewhere handed a place to one of our exchanges.
-    pub(crate) fn granted<I: Io>(
-        &mut self,
-        io: &mut I,
-        cluster: ClusterId,
-        endpoint: &EndpointRecord,
-        waiter: Waiter,
-    ) {
+    pub(crate) fn granted<I: Io>(&mut self, io: &mut I, cluster: ClusterId, endpoint: &EndpointRecord, waiter: Waiter) {
         let conn = ConnId { index: waiter.conn.0, generation: waiter.conn.1 };
         let id = self.conns.client(conn).and_then(|client| client.exchange);
         let waiting = id.and_then(|id| self.exchanges.get_mut(id.0).map(|exchange| (id, exchange)));

@@ -18,6 +18,9 @@ impl Worker {
     pub(crate) fn finish<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.remove(id.0) else { return };
         self.stats.in_flight.dec();
+        if matches!(exchange.state, State::Tunnel) {
+            self.stats.tunnels_open.dec();
+        }
         exchange.times.stamp(Phase::Relay, io.clock());
         self.report(io, &mut exchange);
         self.let_go_of_endpoint(io, &mut exchange);
