@@ -97,12 +97,7 @@ impl Endpoints {
         (View { snapshot, generation, members }, gone)
     }
 
-    fn enter(
-        &mut self,
-        cluster: ClusterId,
-        state: &EndpointRecord,
-        snapshot: &Snapshot,
-    ) -> LocalEndpoint {
+    fn enter(&mut self, cluster: ClusterId, state: &EndpointRecord, snapshot: &Snapshot) -> LocalEndpoint {
         if let Some(&local) = self.by_id.get(&(cluster, state.id)) {
             return local;
         }

@@ -104,6 +104,8 @@ pub struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) access_log: Option<AccessLogWriter>,
     pub(crate) draining: bool,
+    /// Listeners are open: not before the first snapshot with endpoints.
+    accepting: bool,
     /// `Date` of the current second.
     pub(crate) date: DateCache,
     /// HTTP clients connected.
@@ -136,6 +138,7 @@ impl Worker {
             stats,
             access_log,
             draining: false,
+            accepting: true,
             date: DateCache::default(),
             open_clients: 0,
             log_fields: Vec::new(),
@@ -151,6 +154,7 @@ impl Worker {
         }
         let (view, gone) = self.endpoints.adopt(self.shared.snapshot(), generation);
         self.view = Rc::new(view);
+        self.set_accepting(io, true);
         for local in gone {
             self.empty_pool(io, local);
             self.endpoints.reap(local);
@@ -165,6 +169,15 @@ impl Worker {
             self.empty_pool(io, local);
         }
         self.warm_pools(io);
+    }
+
+    fn set_accepting<I: Io>(&mut self, io: &mut I, on: bool) {
+        if self.accepting != on {
+            self.accepting = on;
+            for index in 0..self.view.snapshot.config.listeners.len() {
+                io.set_accepting(ListenerId(index as u32), on);
+            }
+        }
     }
 
     fn housekeep<I: Io>(&mut self, io: &mut I) {
@@ -234,6 +247,11 @@ impl<I: Io> Protocol<I> for Worker {
     fn on_start(&mut self, io: &mut I) {
         let now = io.now();
         io.set_timer(TIMER_HOUSEKEEPING, Some(now + HOUSEKEEPING));
+        if self.view.generation == Shared::UNPUBLISHED {
+            // The keeper has not entered the endpoints yet: clients wait a moment instead of being refused.
+            self.set_accepting(io, false);
+            self.refresh(io);
+        }
         self.warm_pools(io);
     }
 
