@@ -182,9 +182,6 @@ pub trait Io {
     /// Adopts a connection from another worker's `detach`; input that waits is reported afterwards.
     fn attach(&mut self, conn: Detached) -> Option<ConnId>;
 
-    /// Connections of this worker that are not closed yet: lingering ones (which no token stands for any more) too.
-    fn connections(&self) -> usize;
-
     /// The address of the other end; `None` for Unix sockets.
     fn peer(&self, conn: ConnId) -> Option<SocketAddr>;
 
@@ -197,6 +194,10 @@ pub trait Io {
 
     /// Closes this worker's sockets of a listener: new connections are refused (or go to other workers).
     fn stop_listening(&mut self, listener: ListenerId);
+
+    /// Connections closed with [`Close::Linger`] that are not finished: stopping now would cut them. Looks at
+    /// every slot, so for the end of a drain only.
+    fn lingering(&self) -> usize;
 
     /// Ends the loop after the current batch of events.
     fn stop(&mut self);

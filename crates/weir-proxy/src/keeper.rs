@@ -69,6 +69,7 @@ pub struct Keeper {
     /// Indexed by the connection's slot.
     probes: Vec<Option<(ConnId, Probe)>>,
     initial: Vec<(ClusterId, Vec<Endpoint>)>,
+    published: bool,
 }
 
 impl Keeper {
@@ -111,7 +112,16 @@ impl Keeper {
     ) -> Self {
         let probes_http =
             config.clusters.iter().map(|cluster| cluster.plan.health.http.clone().map(Arc::new)).collect();
-        Self { config, clusters, probes_http, shared, rng: Rng::new(seed), probes: Vec::new(), initial }
+        Self {
+            config,
+            clusters,
+            probes_http,
+            shared,
+            rng: Rng::new(seed),
+            probes: Vec::new(),
+            initial,
+            published: false,
+        }
     }
 
     fn set_endpoints<I: Io>(&mut self, io: &mut I, cluster: ClusterId, endpoints: Vec<Endpoint>) {
@@ -138,7 +148,9 @@ impl Keeper {
                 }
             }
         }
-        if publish {
+        // The first time in any case: the workers wait for it.
+        if publish || !self.published {
+            self.published = true;
             let clusters = self.clusters.iter().map(Cluster::snapshot).collect();
             self.shared.publish(Snapshot { config: Arc::clone(&self.config), clusters });
         }

@@ -37,11 +37,14 @@ impl View {
     }
 }
 
+/// An endpoint's record, shared by all workers and the keeper.
+pub type EndpointRecord = Arc<EndpointState<Arc<EndpointStats>>>;
+
 /// One endpoint on this worker: the shared record and this worker's connections to it.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) cluster: ClusterId,
-    pub(crate) state: Arc<EndpointState<Arc<EndpointStats>>>,
+    pub(crate) state: EndpointRecord,
     pub(crate) pool: Pool<ConnId>,
     pub(crate) connect: ConnectOptions,
     /// Exchanges with a place that wait for a connection of this worker.
@@ -79,28 +82,22 @@ impl Endpoints {
             for state in &cluster.endpoints {
                 seen.insert(self.enter(id, state, &snapshot));
             }
-            let of = |state: &Arc<EndpointState<Arc<EndpointStats>>>| self.by_id.get(&(id, state.id)).copied();
+            let of = |state: &EndpointRecord| self.by_id.get(&(id, state.id)).copied();
             members.push(cluster.members.iter().filter_map(of).collect());
         }
         let mut gone = Vec::new();
-        for &local in self.by_id.values().filter(|local| !seen.contains(local)) {
-            // Still found by its id until nothing refers to it: grants and connections may be on their way.
-            if let Some(endpoint) = self.slab.get_mut(local.0)
-                && std::mem::replace(&mut endpoint.listed, false)
-            {
+        for (index, endpoint) in self.slab.iter_mut() {
+            let local = LocalEndpoint(index);
+            if endpoint.listed && !seen.contains(&local) {
+                // It can still be found, for messages of others about what goes on at it.
+                endpoint.listed = false;
                 gone.push(local);
             }
         }
-        let view = View { snapshot, generation, members };
-        (view, gone)
+        (View { snapshot, generation, members }, gone)
     }
 
-    fn enter(
-        &mut self,
-        cluster: ClusterId,
-        state: &Arc<EndpointState<Arc<EndpointStats>>>,
-        snapshot: &Snapshot,
-    ) -> LocalEndpoint {
+    fn enter(&mut self, cluster: ClusterId, state: &EndpointRecord, snapshot: &Snapshot) -> LocalEndpoint {
         if let Some(&local) = self.by_id.get(&(cluster, state.id)) {
             return local;
         }

@@ -78,6 +78,11 @@ impl EpollIo {
         Ok(self.listeners.add(&self.epoll, id, fd, tcp)?)
     }
 
+    /// Connections in use, lingering ones included.
+    pub fn connections(&self) -> usize {
+        self.slab.len()
+    }
+
     /// Registers a socket for everything, once, edge-triggered.
     pub(super) fn register(&self, conn: ConnId, fd: &OwnedFd) -> Result<(), Errno> {
         const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
@@ -346,10 +351,6 @@ impl Io for EpollIo {
         }
     }
 
-    fn connections(&self) -> usize {
-        self.slab.len()
-    }
-
     fn unsent(&self, conn: ConnId) -> usize {
         self.slab.live(conn).map_or(0, Slot::unsent)
     }
@@ -503,6 +504,10 @@ impl Io for EpollIo {
 
     fn stop_listening(&mut self, listener: ListenerId) {
         self.listeners.close(&self.epoll, listener);
+    }
+
+    fn lingering(&self) -> usize {
+        self.slab.lingering()
     }
 
     fn stop(&mut self) {

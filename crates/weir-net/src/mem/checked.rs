@@ -292,10 +292,6 @@ impl Io for CheckedIo<'_> {
         sent
     }
 
-    fn connections(&self) -> usize {
-        self.io.connections()
-    }
-
     fn unsent(&self, conn: ConnId) -> usize {
         self.io.unsent(conn)
     }
@@ -389,6 +385,10 @@ impl Io for CheckedIo<'_> {
 
     fn stop_listening(&mut self, listener: ListenerId) {
         self.io.stop_listening(listener);
+    }
+
+    fn lingering(&self) -> usize {
+        self.io.lingering()
     }
 
     fn stop(&mut self) {

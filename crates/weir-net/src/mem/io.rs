@@ -48,10 +48,6 @@ impl Io for MemIo {
         sent
     }
 
-    fn connections(&self) -> usize {
-        self.node(self.current).connections()
-    }
-
     fn unsent(&self, conn: ConnId) -> usize {
         self.find(conn).and_then(|key| self.pairs.end(key)).map_or(0, |end| end.stuck.len())
     }
@@ -239,6 +235,10 @@ impl Io for MemIo {
 
     fn stop_listening(&mut self, listener: ListenerId) {
         self.close_listeners(self.current, Some(listener));
+    }
+
+    fn lingering(&self) -> usize {
+        self.node(self.current).lingering.len()
     }
 
     fn stop(&mut self) {

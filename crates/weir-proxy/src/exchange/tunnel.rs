@@ -1,7 +1,7 @@
 //! After a 101 (WebSocket and the like): bytes both ways, moved by the kernel, until both sides have ended.
 
 use weir_core::{EndCode, Origin, Phase, Reason};
-use weir_net::{Close, Io, Piece, PumpEnd, Sent};
+use weir_net::{Io, Piece, PumpEnd, Sent};
 
 use super::{ExchangeId, State};
 use crate::worker::Worker;
@@ -93,6 +93,7 @@ impl Worker {
         }
     }
 
+    /// A tunnel broke. What the client has of the endpoint's bytes may not be all: it is told by a reset.
     pub(super) fn end_tunnel<I: Io>(&mut self, io: &mut I, id: ExchangeId, origin: Origin) {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         exchange.end = EndCode::by(origin, Phase::Relay);
@@ -101,11 +102,8 @@ impl Worker {
             Origin::Upstream => Reason::UpstreamReset,
             Origin::Weir => Reason::Internal,
         });
-        let client = exchange.client;
+        exchange.cut = !exchange.tunnel_ends.1;
         self.finish(io, id);
-        if self.conns.client(client).is_some() {
-            self.close_client(io, client, Close::Now);
-        }
     }
 
     /// A tunnel in which nothing moves is closed after its idle time-out.
