@@ -79,9 +79,10 @@ pub(crate) fn write_request_head(
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     // RFC 9110 section 7.2: Host first, so that the endpoint sees it early; an HTTP/1.0 client may have sent none.
-    write::field(out, "Host", head.host);
-
     let edits = &parts.rule.request_headers;
+    let host = edits.set.iter().find(|(name, _)| name.eq_ignore_ascii_case("Host"));
+    write::field(out, "Host", host.map_or(head.host, |(_, value)| value.as_bytes()));
+
     let mut te_trailers = false;
     for field in head.fields {
         if field.kind == FieldKind::Te {
@@ -293,7 +294,10 @@ fn is_edited(edits: &HeaderEdits, name: &str) -> bool {
 
 fn write_edits(out: &mut Vec<u8>, edits: &HeaderEdits) {
     for (name, value) in edits.set.iter().chain(&edits.add) {
-        write::field(out, name, value.as_bytes());
+        // Written already: there is one, and it comes first.
+        if !name.eq_ignore_ascii_case("Host") {
+            write::field(out, name, value.as_bytes());
+        }
     }
 }
 
