@@ -54,7 +54,9 @@ mod tests {
     fn unused_buffers_fade_and_used_ones_stay() {
         let mut buffers = Buffers::default();
         let taken: Vec<_> = (0..64).map(|_| buffers.take()).collect();
-        taken.into_iter().for_each(|buffer| buffers.give(buffer));
+        for buffer in taken {
+            buffers.give(buffer);
+        }
         buffers.housekeep();
         for _ in 0..10 {
             let (a, b) = (buffers.take(), buffers.take());

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod buffers;
+pub mod census;
 mod conns;
 mod date;
 mod exchange;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use weir_cluster::Waiter;
 use weir_core::hash::Rng;
-use weir_core::{ClusterId, EndpointId, Instant};
+use weir_core::{ClusterId, EndpointId};
 use weir_net::{Close, ConnId, Detached, Io, IoFault, ListenerId, Protocol, PumpEnd};
 use weir_pool_core::ConnMeta;
 use weir_telemetry::{AccessLogWriter, WorkerStats};
@@ -104,13 +104,14 @@ pub struct Worker {
     /// HTTP clients connected.
     pub(crate) open_clients: usize,
     /// Buffers of the access log's fields, reused.
+    #[allow(clippy::vec_box, reason = "the boxes are what is reused: an exchange holds one only while the log is on")]
     pub(crate) log_fields: Vec<Box<LogFields>>,
 }
 
 impl Worker {
     /// Worker number `id`. `seed` decides its random choices.
     pub fn new(id: usize, shared: Arc<Shared>, seed: u64, access_log: Option<AccessLogWriter>) -> Self {
-        let mut endpoints = Endpoints::new();
+        let mut endpoints = Endpoints::new(id, shared.workers());
         let generation = shared.generation();
         let (view, _) = endpoints.adopt(shared.snapshot(), generation);
         let stats = Arc::clone(&shared.stats[id]);
@@ -208,11 +209,6 @@ impl Worker {
 
     pub(crate) fn exchange(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
         self.exchanges.get_mut(id.0)
-    }
-
-    /// The worker's clock now, for phase stamps.
-    pub(crate) fn stamp<I: Io>(&self, io: &I) -> Instant {
-        io.clock()
     }
 }
 
@@ -325,7 +321,7 @@ impl<I: Io> Protocol<I> for Worker {
             Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, endpoint, waiter),
             Message::Yield { cluster, endpoint, worker } => self.yield_connection(io, cluster, endpoint, worker),
             Message::Adopt { cluster, endpoint, conn, meta } => {
-                self.adopt_connection(io, cluster, endpoint, conn, meta)
+                self.adopt_connection(io, cluster, endpoint, conn, meta);
             }
             Message::Room { cluster, endpoint } => self.room_for_connection(io, cluster, endpoint),
             Message::Drain => self.drain(io),

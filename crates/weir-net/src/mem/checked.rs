@@ -90,6 +90,11 @@ impl<P, M> Checked<P, M> {
     pub fn connections(&self) -> usize {
         self.model.conns.len()
     }
+
+    /// The connections that the protocol holds.
+    pub fn tokens(&self) -> impl Iterator<Item = ConnId> {
+        self.model.conns.keys().copied()
+    }
 }
 
 impl<I, P, M> Protocol<I> for Checked<P, M>
@@ -273,7 +278,7 @@ impl Io for CheckedIo<'_> {
         let unsent = self.io.unsent(conn);
         match self.model.conns.get_mut(&conn) {
             None => {
-                assert!(matches!(sent, Sent::Failed { given: false, .. }), "the stale {conn:?} was sent to: {sent:?}")
+                assert!(matches!(sent, Sent::Failed { given: false, .. }), "the stale {conn:?} was sent to: {sent:?}");
             }
             Some(state) => match sent {
                 Sent::All => assert_eq!(unsent, 0, "{conn:?}: all sent, but bytes are unsent"),

@@ -220,7 +220,7 @@ impl Worker {
         first_byte: Instant,
     ) -> Taken {
         let mut times = PhaseTimes::starting(first_byte);
-        times.stamp(Phase::Head, self.stamp(io));
+        times.stamp(Phase::Head, io.clock());
 
         if head.method == Method::Connect {
             self.refuse_request(io, conn, http, Reason::NotImplemented, first_byte, Some(head));
@@ -250,7 +250,6 @@ impl Worker {
             method: head.method.as_str(),
             fields: &HeadFields(head),
         });
-        times.stamp(Phase::Route, self.stamp(io));
         let used = head.len;
         let taken = match routed {
             None => self.answer_directly(io, conn, http, head, rest, times, Reason::NoRoute),
@@ -261,6 +260,7 @@ impl Worker {
                         let exchange =
                             self.new_exchange(io, conn, view, http, head, rule, rule_id, cluster.0, path, times);
                         let id = ExchangeId(self.exchanges.insert(exchange));
+                        self.stats.in_flight.inc();
                         if let Some(client) = self.conns.client(conn) {
                             client.exchange = Some(id);
                         }

@@ -240,7 +240,14 @@ impl Worker {
             State::Tunnel => self.finish(io, id),
             State::Relaying => self.response_broken(io, id, Origin::Upstream, Reason::UpstreamReset),
             _ => {
-                self.upstream_failed(io, id, Origin::Upstream, Phase::Await, Reason::UpstreamReset, Retry::IfIdempotent)
+                self.upstream_failed(
+                    io,
+                    id,
+                    Origin::Upstream,
+                    Phase::Await,
+                    Reason::UpstreamReset,
+                    Retry::IfIdempotent,
+                );
             }
         }
     }

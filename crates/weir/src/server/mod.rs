@@ -5,6 +5,7 @@
 
 mod control;
 mod limits;
+pub(crate) mod preflight;
 mod view;
 
 use std::sync::Arc;
@@ -94,8 +95,15 @@ pub(crate) struct Running {
     access_log: Option<AccessLog>,
     addresses: Vec<(Arc<str>, weir_core::Address)>,
     metrics: Option<std::net::SocketAddr>,
+    view: Arc<dyn weir_control::View>,
     /// Removed when dropped.
     _files: Vec<SocketFile>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
 }
 
 /// How a graceful stop ended.
@@ -116,8 +124,7 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
         None => None,
         Some(metrics) => {
             let address = metrics.bind;
-            let socket = bind_metrics(address).map_err(|source| StartError::Metrics { address, source })?;
-            socket
+            bind_metrics(address).map_err(|source| StartError::Metrics { address, source })?
         }
     };
     if let Some(user) = &plan.process.user {
@@ -165,7 +172,8 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
     let readiness = Arc::new(Readiness(AtomicU8::new(Readiness::RUNNING)));
     let metrics_address = metrics.as_ref().and_then(|socket| socket.local_addr().ok());
     let observed = view::Observed::new(Arc::clone(&shared), plan, access_log.clone(), Arc::clone(&readiness));
-    let control = control::Control::start(metrics, Arc::new(observed), plan, Arc::clone(&shared))
+    let view: Arc<dyn weir_control::View> = Arc::new(observed);
+    let control = control::Control::start(metrics, Arc::clone(&view), plan, Arc::clone(&shared))
         .map_err(system("starting the control thread"))?;
     for (name, address) in &addresses {
         let name: &str = name;
@@ -181,6 +189,7 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
         access_log,
         addresses,
         metrics: metrics_address,
+        view,
         _files: files,
     })
 }
@@ -194,6 +203,11 @@ impl Running {
     /// Where the observation listener is.
     pub(crate) const fn metrics(&self) -> Option<std::net::SocketAddr> {
         self.metrics
+    }
+
+    /// What the observation listener shows, for readers in this process. It can be read after the end, too.
+    pub(crate) fn view(&self) -> Arc<dyn weir_control::View> {
+        Arc::clone(&self.view)
     }
 
     /// Opens the access log again (after rotation).

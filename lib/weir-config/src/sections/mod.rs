@@ -120,7 +120,7 @@ fn settle(root: &mut Node) {
     for entry in &mut root.entries {
         match (&mut entry.value.data, entry.key) {
             (crate::draft::Data::List(list), "listener") => {
-                list.iter_mut().filter_map(Value::table_mut).for_each(listener::settle)
+                list.iter_mut().filter_map(Value::table_mut).for_each(listener::settle);
             }
             (crate::draft::Data::List(list), "route") => {
                 list.iter_mut().enumerate().for_each(|(at, value)| {
