@@ -81,7 +81,11 @@ fn corpus() -> Vec<(String, Vec<u8>, Expect)> {
         ("a line of rubbish", "rubbish", 400),
     ] {
         row(&format!("TE {name}"), with_evil(lines, "0\r\n\r\n"), Refused(status));
-        row(&format!("TE {name}, and a length"), with_evil(&format!("Content-Length: 5\r\n{lines}"), "0\r\n\r\n"), Refused(0));
+        row(
+            &format!("TE {name}, and a length"),
+            with_evil(&format!("Content-Length: 5\r\n{lines}"), "0\r\n\r\n"),
+            Refused(0),
+        );
     }
     row("TE in capitals is chunked", with_evil_body("TRANSFER-ENCODING: CHUNKED", "0\r\n\r\n"), Arrive(&["POST /a "]));
     row(
