@@ -148,9 +148,11 @@ pub(crate) fn max_forwards(head: &RequestHead<'_, '_>, field: &Field<'_>) -> Opt
 fn is_written_anew(kind: FieldKind, parts: &RequestParts<'_, '_, '_>) -> bool {
     match kind {
         FieldKind::Host | FieldKind::ContentLength | FieldKind::TransferEncoding => true,
-        FieldKind::XForwardedFor | FieldKind::XForwardedProto | FieldKind::XForwardedHost | FieldKind::XRealIp => {
-            parts.forwarded.x_forwarded || !parts.trusted
+        // A peer on a Unix socket has no address to add: what it says about its own client stays as it is.
+        FieldKind::XForwardedFor | FieldKind::XRealIp => {
+            parts.forwarded.x_forwarded && parts.peer.is_some() || !parts.trusted
         }
+        FieldKind::XForwardedProto | FieldKind::XForwardedHost => parts.forwarded.x_forwarded || !parts.trusted,
         FieldKind::XForwardedPort => !parts.trusted,
         FieldKind::Forwarded => parts.forwarded.forwarded || !parts.trusted,
         FieldKind::XRequestId => parts.forwarded.request_id,
