@@ -80,9 +80,10 @@ pub(crate) fn write_request_head(
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     // RFC 9110 section 7.2: Host first, so that the endpoint sees it early; an HTTP/1.0 client may have sent none.
-    write::field(out, "Host", head.host);
-
     let edits = &parts.rule.request_headers;
+    let host = edits.set.iter().find(|(name, _)| name.eq_ignore_ascii_case("Host"));
+    write::field(out, "Host", host.map_or(head.host, |(_, value)| value.as_bytes()));
+
     let mut te_trailers = false;
     let mut copier = FieldCopier::new(head.bytes);
     for field in head.fields {
@@ -147,9 +148,11 @@ pub(crate) fn max_forwards(head: &RequestHead<'_, '_>, field: &Field<'_>) -> Opt
 fn is_written_anew(kind: FieldKind, parts: &RequestParts<'_, '_, '_>) -> bool {
     match kind {
         FieldKind::Host | FieldKind::ContentLength | FieldKind::TransferEncoding => true,
-        FieldKind::XForwardedFor | FieldKind::XForwardedProto | FieldKind::XForwardedHost | FieldKind::XRealIp => {
-            parts.forwarded.x_forwarded || !parts.trusted
+        // A peer on a Unix socket has no address to add: what it says about its own client stays as it is.
+        FieldKind::XForwardedFor | FieldKind::XRealIp => {
+            parts.forwarded.x_forwarded && parts.peer.is_some() || !parts.trusted
         }
+        FieldKind::XForwardedProto | FieldKind::XForwardedHost => parts.forwarded.x_forwarded || !parts.trusted,
         FieldKind::XForwardedPort => !parts.trusted,
         FieldKind::Forwarded => parts.forwarded.forwarded || !parts.trusted,
         FieldKind::XRequestId => parts.forwarded.request_id,
@@ -328,7 +331,10 @@ fn is_edited(edits: &HeaderEdits, name: &str) -> bool {
 
 fn write_edits(out: &mut Vec<u8>, edits: &HeaderEdits) {
     for (name, value) in edits.set.iter().chain(&edits.add) {
-        write::field(out, name, value.as_bytes());
+        // Written already: there is one, and it comes first.
+        if !name.eq_ignore_ascii_case("Host") {
+            write::field(out, name, value.as_bytes());
+        }
     }
 }
 
