@@ -27,6 +27,8 @@ pub(crate) use limits::{Limits, LimitsError};
 const MAILBOX: usize = 64 * 1024;
 /// Permission bits of a Unix socket's file unless configured: its user and group.
 const UNIX_MODE: u32 = 0o660;
+/// The keeper's first snapshot takes well below a millisecond; without it, workers start after this.
+const FIRST_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
 /// After the deadline of a graceful stop, threads have this long to end.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -143,7 +145,9 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
 
     let initial = static_endpoints(plan);
     let mut keeper = Keeper::new(machines, config, Arc::clone(&shared), initial, seed);
+    let first = shared.generation();
     let keeper = spawn("weir-keeper", move || keeper_loop.run(&mut keeper)).map_err(system("starting a thread"))?;
+    await_first_snapshot(&shared, first, plan);
     let mut threads = Vec::with_capacity(workers);
     for (id, mut engine) in loops.into_iter().enumerate() {
         let (shared, log) = (Arc::clone(&shared), access_log.as_ref().map(AccessLog::writer));
@@ -231,6 +235,15 @@ impl Running {
             log.shutdown(FORCE_TIMEOUT);
         }
         if clean { Stopped::Cleanly } else { Stopped::ByForce }
+    }
+}
+
+/// Waits until the keeper has entered the endpoints, so that the first client does not find an empty cluster. Clients
+/// that connect meanwhile wait in the listeners' queues.
+fn await_first_snapshot(shared: &Shared, first: u64, plan: &Plan) {
+    let deadline = Instant::now() + FIRST_SNAPSHOT_TIMEOUT;
+    while !plan.clusters.is_empty() && shared.generation() == first && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(1));
     }
 }
 
