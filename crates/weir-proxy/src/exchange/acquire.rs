@@ -152,7 +152,10 @@ impl Worker {
                     if let Some(upstream) = self.conns.upstream(conn) {
                         upstream.exchange = Some(id);
                     }
-                    exchange.times.stamp(Phase::Acquire, now.max(exchange.times.start()));
+                    let acquired = now.max(exchange.times.start());
+                    exchange.times.stamp(Phase::Acquire, acquired);
+                    // Nothing was opened, and what an earlier attempt took for that is over.
+                    exchange.times.stamp(Phase::Connect, acquired);
                     self.stats.pool_reused.inc();
                     self.send_request(io, id);
                     return;

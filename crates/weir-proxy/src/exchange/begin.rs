@@ -352,7 +352,6 @@ impl Worker {
             keep_client: head.keep_alive,
             keep_upstream: false,
             times,
-            sent_at: Instant::ZERO,
             hard_deadline: rule.deadline.map_or(Instant::FAR, |deadline| io.now() + deadline),
             tunnel_ends: (false, false),
             pump_mark: 0,

@@ -17,7 +17,7 @@ impl Worker {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         let Some(upstream) = exchange.upstream else { return };
         exchange.state = State::Awaiting;
-        exchange.sent_at = io.clock();
+        let begun = io.clock();
         let sent = io.send(upstream, &mut [Piece::Lent(&exchange.outbox)]);
         match sent {
             Sent::Failed { given, .. } => {
@@ -27,12 +27,11 @@ impl Worker {
                 self.upstream_failed(io, id, Origin::Upstream, Phase::Send, Reason::UpstreamReset, retry);
             }
             Sent::All => {
-                let stamp = exchange.sent_at;
-                exchange.times.stamp(Phase::Send, stamp);
+                exchange.times.stamp(Phase::Send, begun);
                 self.after_send(io, id);
             }
             Sent::Stuck => {
-                exchange.times.stamp(Phase::Send, exchange.sent_at);
+                exchange.times.stamp(Phase::Send, begun);
                 // The client stays paused until the endpoint has taken this.
                 self.await_progress(io, id);
             }
