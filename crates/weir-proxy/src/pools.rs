@@ -236,8 +236,7 @@ impl Worker {
 
     /// Housekeeping of all pools.
     pub(crate) fn sweep_pools<I: Io>(&mut self, io: &mut I, now: Instant) {
-        let all: Vec<LocalEndpoint> = self.endpoints.iter_mut().map(|(local, _)| local).collect();
-        for local in all {
+        for local in self.endpoints.places() {
             self.sweep_pool(io, local, now);
             if let Some(endpoint) = self.endpoints.get(local) {
                 let stats = endpoint.pool.stats();
@@ -267,8 +266,7 @@ impl Worker {
             return;
         }
         let now = io.now();
-        let all: Vec<LocalEndpoint> = self.endpoints.iter_mut().map(|(local, _)| local).collect();
-        for local in all {
+        for local in self.endpoints.places() {
             for _ in 0..WARM_BURST {
                 let Some(endpoint) = self.endpoints.get_mut(local) else { break };
                 if !endpoint.listed || endpoint.state.is_down() || endpoint.pool.want_warm(now) == 0 {

@@ -130,6 +130,11 @@ impl Endpoints {
         self.by_id.get(&(cluster, id)).copied()
     }
 
+    /// Where entries may be: every one of these that [`Endpoints::get`] has. For loops that need the worker meanwhile.
+    pub(crate) fn places(&self) -> impl Iterator<Item = LocalEndpoint> + use<> {
+        (0..self.slab.slots()).map(LocalEndpoint)
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (LocalEndpoint, &mut Endpoint)> {
         self.slab.iter_mut().map(|(index, endpoint)| (LocalEndpoint(index), endpoint))
     }

@@ -87,6 +87,7 @@ impl<E> Cluster<E> {
             revision: Revision(0),
             endpoints: Vec::new(),
             members: Vec::new(),
+            usable: 0,
             balancer,
             panic: false,
         });
@@ -127,9 +128,7 @@ impl<E> Cluster<E> {
     /// A probe was answered.
     pub fn handle_probe_result(&mut self, probe: ProbeId, result: Result<(), ProbeFailure>, now: Instant) {
         self.checker.handle_probe_result(probe, now, result);
-        if let Some(state) = self.endpoint(probe.endpoint) {
-            state.set_last_failure(self.checker.last_failure(probe.endpoint));
-        }
+        self.note_failures();
         self.settle(now);
     }
 
@@ -142,6 +141,7 @@ impl<E> Cluster<E> {
     /// A connection of the data path was refused: evidence at once.
     pub fn handle_refused(&mut self, endpoint: EndpointId, now: Instant) {
         self.checker.handle_refused(endpoint, now);
+        self.note_failures();
         self.settle(now);
     }
 
@@ -154,6 +154,7 @@ impl<E> Cluster<E> {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.checker.handle_timeout(now);
+        self.note_failures();
         self.detector.handle_timeout(now);
         self.settle(now);
     }
@@ -181,6 +182,14 @@ impl<E> Cluster<E> {
     /// Why the last probe of an endpoint failed.
     pub fn last_failure(&self, id: EndpointId) -> Option<ProbeFailure> {
         self.checker.last_failure(id)
+    }
+
+    /// Makes what the last probes said visible to observers; probes end by an answer, by their time-out and by a
+    /// refused connection of the data path.
+    fn note_failures(&self) {
+        for state in &self.endpoints {
+            state.set_last_failure(self.checker.last_failure(state.id));
+        }
     }
 
     fn new_endpoint(&mut self, endpoint: Endpoint, now: Instant) -> Arc<EndpointState<E>> {
@@ -264,10 +273,8 @@ impl<E> Cluster<E> {
             .collect();
         let share = usable.len() as f64 / candidates.len().max(1) as f64;
         let panic = !candidates.is_empty() && share < self.settings.panic_threshold;
-        let pool = if panic { candidates } else { usable };
-        let tier = pool.iter().map(|state| state.endpoint.priority).min();
-        let members: Vec<Arc<EndpointState<E>>> =
-            pool.into_iter().filter(|state| Some(state.endpoint.priority) == tier).cloned().collect();
+        let usable = first_tier(&usable);
+        let members = if panic { first_tier(&candidates) } else { usable.clone() };
 
         let before = &self.snapshot;
         if before.panic != panic {
@@ -293,11 +300,18 @@ impl<E> Cluster<E> {
             revision: Revision(before.revision.0 + 1),
             endpoints: self.endpoints.clone(),
             members,
+            usable: usable.len() as u32,
             balancer,
             panic,
         });
         self.outputs.push_back(Output::Publish);
     }
+}
+
+/// Those of the lowest priority that occurs.
+fn first_tier<E>(endpoints: &[&Arc<EndpointState<E>>]) -> Vec<Arc<EndpointState<E>>> {
+    let tier = endpoints.iter().map(|state| state.endpoint.priority).min();
+    endpoints.iter().filter(|state| Some(state.endpoint.priority) == tier).map(|state| Arc::clone(state)).collect()
 }
 
 impl<E> std::fmt::Debug for Cluster<E> {

@@ -161,6 +161,8 @@ impl Worker {
                         upstream.exchange = Some(id);
                     }
                     exchange.times.stamp(Phase::Acquire, exchange.sent_at);
+                    // Nothing was opened, and what an earlier attempt took for that is over.
+                    exchange.times.stamp(Phase::Connect, exchange.sent_at);
                     self.stats.pool_reused.inc();
                     self.send_request(io, id);
                     return;
