@@ -57,13 +57,16 @@ pub(crate) struct Endpoint {
 /// The worker's table of endpoints.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
+    /// The worker whose table this is, and how many there are: some settings are divided among them.
+    worker: (usize, usize),
     slab: Slab<Endpoint>,
     by_id: BTreeMap<(ClusterId, EndpointId), LocalEndpoint>,
 }
 
 impl Endpoints {
-    pub(crate) const fn new() -> Self {
-        Self { slab: Slab::new(), by_id: BTreeMap::new() }
+    /// Of worker number `worker` of `workers`.
+    pub(crate) const fn new(worker: usize, workers: usize) -> Self {
+        Self { worker: (worker, workers), slab: Slab::new(), by_id: BTreeMap::new() }
     }
 
     /// Builds the view of a snapshot: new endpoints are entered, missing ones are marked and returned, so that the
@@ -105,10 +108,12 @@ impl Endpoints {
             return local;
         }
         let config = &snapshot.config.clusters[cluster.0 as usize].plan;
+        let (worker, workers) = self.worker;
+        let min_idle = weir_pool_core::share(config.pool.min_idle, workers as u32, worker as u32);
         let local = LocalEndpoint(self.slab.insert(Endpoint {
             cluster,
             state: Arc::clone(state),
-            pool: Pool::new(config.pool.clone()),
+            pool: Pool::new(weir_pool_core::Params { min_idle, ..config.pool.clone() }),
             connect: ConnectOptions { timeout: config.timeouts.connect },
             waiting: VecDeque::new(),
             owed: VecDeque::new(),

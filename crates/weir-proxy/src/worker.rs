@@ -15,6 +15,7 @@ use weir_telemetry::{AccessLogWriter, WorkerStats};
 
 use crate::buffers::Buffers;
 use crate::conns::{Conns, Role};
+use crate::date::DateCache;
 use crate::exchange::{Exchange, ExchangeId};
 use crate::log::LogFields;
 use crate::runtime::{ListenerKind, Shared};
@@ -98,6 +99,8 @@ pub struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) access_log: Option<AccessLogWriter>,
     pub(crate) draining: bool,
+    /// `Date` of the current second.
+    pub(crate) date: DateCache,
     /// HTTP clients connected.
     pub(crate) open_clients: usize,
     /// Events of the batch under way.
@@ -110,7 +113,7 @@ pub struct Worker {
 impl Worker {
     /// Worker number `id`. `seed` decides its random choices.
     pub fn new(id: usize, shared: Arc<Shared>, seed: u64, access_log: Option<AccessLogWriter>) -> Self {
-        let mut endpoints = Endpoints::new();
+        let mut endpoints = Endpoints::new(id, shared.workers());
         let generation = shared.generation();
         let (view, _) = endpoints.adopt(shared.snapshot(), generation);
         let stats = Arc::clone(&shared.stats[id]);
@@ -130,6 +133,7 @@ impl Worker {
             stats,
             access_log,
             draining: false,
+            date: DateCache::default(),
             open_clients: 0,
             events: 0,
             log_fields: Vec::new(),

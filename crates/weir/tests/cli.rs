@@ -1,8 +1,8 @@
 //! The command line: what is printed where, and exit codes.
 
-mod common;
+mod verbs;
 
-use common::{Ran, weir, weir_in};
+use verbs::{Ran, weir, weir_in};
 use weir_test::TempDir;
 
 #[test]
@@ -83,7 +83,7 @@ fn check_finds_files_that_are_missing_and_what_this_machine_lacks() {
 #[test]
 fn what_effective_prints_is_the_same_configuration() {
     let dir = TempDir::new("effective");
-    for example in std::fs::read_dir(common::root().join("examples")).unwrap() {
+    for example in std::fs::read_dir(verbs::root().join("examples")).unwrap() {
         let path = example.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "toml") {
             continue;

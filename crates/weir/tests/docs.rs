@@ -1,11 +1,11 @@
 //! The configurations shown in the README and the guides are accepted, and the pages' commands exist.
 
-mod common;
+mod verbs;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use common::{root, weir_in};
+use verbs::{root, weir_in};
 use weir_test::TempDir;
 
 fn pages() -> Vec<(PathBuf, String)> {

@@ -1,10 +1,10 @@
 //! The pages about the command line are those of today's program. `UPDATE=1` writes them.
 
-mod common;
+mod verbs;
 
 use std::fmt::Write as _;
 
-use common::{compare, root, weir};
+use verbs::{compare, root, weir};
 use weir_core::Reason;
 use weir_test::TempDir;
 

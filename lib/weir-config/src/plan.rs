@@ -247,4 +247,6 @@ pub struct Process {
     pub group: Option<Arc<str>>,
     /// TERM and INT: how long requests in flight may take before they are cut.
     pub shutdown_timeout: Duration,
+    /// The name server that is asked for the names of endpoints; `None` = those of `/etc/resolv.conf`.
+    pub nameserver: Option<SocketAddr>,
 }

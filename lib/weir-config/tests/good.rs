@@ -92,6 +92,7 @@ fn every_key_reaches_the_plan() {
     assert_eq!(log.format, LogFormat::Combined);
     assert_eq!(log.target, LogTarget::File("/var/log/weir/access.log".into()));
     assert_eq!(plan.process.shutdown_timeout, Duration::ZERO);
+    assert_eq!(plan.process.nameserver, Some("10.0.0.2:53".parse().unwrap()));
     assert!(matches!(&plan.listeners[1].protocol, Protocol::Tcp(tcp) if tcp.cluster.0 == 2));
 }
 

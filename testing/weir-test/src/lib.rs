@@ -14,6 +14,7 @@
 //! | be a well-behaved endpoint | [`Origin`] |
 //! | be a hostile endpoint | [`Hostile`] with [`Step`]s |
 //! | be a client | [`Client`] |
+//! | be many clients | [`Load`] |
 //!
 //! ```
 //! use weir_test::{Client, Origin};
@@ -31,6 +32,7 @@ mod dir;
 mod eventually;
 mod hostile;
 mod launch;
+mod load;
 mod origin;
 mod port;
 mod process;
@@ -41,6 +43,7 @@ pub use dir::TempDir;
 pub use eventually::{Level, eventually};
 pub use hostile::{Hostile, Step};
 pub use launch::{Haproxy, Nginx, Weir, WeirOptions, weir_binary};
+pub use load::{Load, LoadOptions, Tally};
 pub use origin::{Origin, Reply, Request};
 pub use port::free_port;
 pub use process::Process;

@@ -118,6 +118,13 @@ impl Process {
         }
     }
 
+    /// Sends a signal to the main process and all processes that it has started.
+    pub fn signal_group(&mut self, signal: Signal) {
+        if self.try_status().is_none() {
+            let _ = kill_process_group(self.group(), signal);
+        }
+    }
+
     /// Waits for the program to end by itself.
     ///
     /// # Panics

@@ -27,26 +27,34 @@ impl Worker {
     }
 
     /// One attempt: pick, then go for a place.
-    pub(crate) fn attempt<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
-        // A retry picks from the newest snapshot: the failure may just have changed it.
-        let view = Rc::clone(&self.view);
+    fn attempt<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
+        match self.pick(io, id) {
+            Some(local) => self.attempt_at(io, id, local),
+            None => self.fail(io, id, Origin::Weir, Phase::Pick, Reason::NoEndpoint),
+        }
+    }
+
+    /// The endpoint for the next attempt; `None` if there is none that it has not been at.
+    pub(crate) fn pick<I: Io>(&mut self, io: &I, id: ExchangeId) -> Option<LocalEndpoint> {
         let seed = self.rng.next();
-        let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
-        exchange.attempts = exchange.attempts.saturating_add(1);
-        exchange.state = State::Starting;
+        let exchange = self.exchanges.get(id.0)?;
         let ask = Ask { now: io.now(), worker: self.id, key: exchange.key, seed, avoid: exchange.avoid };
-        let cluster = exchange.cluster;
-        let snapshot = &view.snapshot.clusters[cluster as usize];
-        let local = snapshot.pick(&ask).and_then(|position| view.member(cluster, position));
-        let Some(local) = local else {
-            // After a failed attempt its reason says more than "no endpoint".
-            let reason = exchange.reason.unwrap_or(Reason::NoEndpoint);
-            self.fail(io, id, Origin::Weir, Phase::Pick, reason);
-            return;
-        };
+        // A retry picks from the newest snapshot: the failure may just have changed it.
+        let snapshot = self.view.snapshot.clusters.get(exchange.cluster as usize)?;
+        let local = self.view.member(exchange.cluster, snapshot.pick(&ask)?)?;
         if snapshot.panic {
             self.stats.panic_picks.inc();
         }
+        Some(local)
+    }
+
+    /// An attempt at an endpoint: go for a place there.
+    pub(crate) fn attempt_at<I: Io>(&mut self, io: &mut I, id: ExchangeId, local: LocalEndpoint) {
+        let view = Rc::clone(&self.view);
+        let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
+        let cluster = exchange.cluster;
+        exchange.attempts = exchange.attempts.saturating_add(1);
+        exchange.state = State::Starting;
         // One look at the clock for what takes a microsecond together; a wait below has its own.
         let stamp = io.clock();
         if exchange.attempts == 1 {

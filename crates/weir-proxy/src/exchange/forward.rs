@@ -6,10 +6,11 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use crate::date::DateText;
 use weir_config::plan::Forwarded;
 use weir_core::hash::Rng;
 use weir_http::write::FieldCopier;
-use weir_http::{FieldKind, Framing, RequestHead, ResponseFraming, ResponseHead, Version, write};
+use weir_http::{Field, FieldKind, Framing, Method, RequestHead, ResponseFraming, ResponseHead, Version, write};
 use weir_route::{Action, HeaderEdits, Rule, rewrite_path};
 
 /// Everything that decides how a request head is forwarded.
@@ -92,6 +93,11 @@ pub(crate) fn write_request_head(
         if field.hop_by_hop || is_written_anew(field.kind, parts) || is_edited(edits, field.name) {
             continue;
         }
+        if let Some(left) = max_forwards(head, field) {
+            copier.flush(out);
+            write::field(out, field.name, itoa::Buffer::new().format(left.saturating_sub(1)).as_bytes());
+            continue;
+        }
         copier.copy(out, field);
     }
     copier.flush(out);
@@ -130,6 +136,13 @@ fn write_connection(out: &mut Vec<u8>, parts: &RequestParts<'_, '_, '_>, te_trai
     }
 }
 
+/// What `Max-Forwards` allows where it counts: with TRACE and OPTIONS (RFC 9110 section 7.6.2). Weir counts up to 2^32.
+pub(crate) fn max_forwards(head: &RequestHead<'_, '_>, field: &Field<'_>) -> Option<u32> {
+    let counts = field.kind == FieldKind::MaxForwards && matches!(head.method, Method::Trace | Method::Options);
+    let digits = std::str::from_utf8(field.value).ok().filter(|text| !text.is_empty() && counts)?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().unwrap_or(u32::MAX))
+}
+
 /// Fields that Weir writes itself, so that the client's are left out.
 fn is_written_anew(kind: FieldKind, parts: &RequestParts<'_, '_, '_>) -> bool {
     match kind {
@@ -140,6 +153,8 @@ fn is_written_anew(kind: FieldKind, parts: &RequestParts<'_, '_, '_>) -> bool {
         FieldKind::XForwardedPort => !parts.trusted,
         FieldKind::Forwarded => parts.forwarded.forwarded || !parts.trusted,
         FieldKind::XRequestId => parts.forwarded.request_id,
+        // RFC 9110 section 10.1.1: no expectation without a body; that of an HTTP/1.0 client is ignored.
+        FieldKind::Expect => !parts.head.expect_continue,
         _ => false,
     }
 }
@@ -205,12 +220,19 @@ pub(crate) struct ResponseParts<'a> {
     pub(crate) keep_client: bool,
     pub(crate) chunked: bool,
     pub(crate) is_head: bool,
+    /// Now, as `Date` has it.
+    pub(crate) date: DateText,
 }
 
 /// Writes a final response head as the client gets it.
 pub(crate) fn write_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, parts: ResponseParts<'_>) {
     write::status_line(out, head.status, head.reason);
     write_response_fields(out, head, parts.edits);
+    // RFC 9110 section 6.6.1: a recipient with a clock adds the Date that is missing.
+    let dated = head.fields.iter().any(|field| field.kind == FieldKind::Date);
+    if !dated && !parts.edits.is_some_and(|edits| is_edited(edits, "Date")) {
+        write::field(out, "Date", &parts.date);
+    }
     if let Some(edits) = parts.edits {
         write_edits(out, edits);
     }
@@ -220,6 +242,11 @@ pub(crate) fn write_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>
         && (parts.is_head || !matches!(head.framing, ResponseFraming::Chunked | ResponseFraming::UntilClose))
     {
         write::content_length(out, length);
+    }
+    // RFC 9110 section 15.5.22: a 426 says what to upgrade to.
+    if let Some(protocol) = head.upgrade.filter(|_| head.status == 426) {
+        write::field(out, "Upgrade", protocol);
+        out.extend_from_slice(b"Connection: upgrade\r\n");
     }
     match (parts.version, parts.keep_client) {
         (Version::Http11, true) => {}

@@ -52,22 +52,26 @@ impl Worker {
                 self.evidence_of_failure(local);
             }
         }
-        let allowed = wanted && cluster.budget.try_withdraw(io.now());
-        if wanted && !allowed {
-            self.stats.retries_denied.inc();
+        if let Some(exchange) = self.exchanges.get_mut(id.0) {
+            if stale {
+                exchange.fresh_only = true;
+            } else if let Some(endpoint) = local.and_then(|local| self.endpoints.get(local)) {
+                exchange.avoid.add(endpoint.state.id);
+            }
         }
-        if !allowed {
+        // Without another endpoint this attempt was the last one, and the client is told how it ended.
+        let Some(next) = (if wanted { self.pick(io, id) } else { None }) else {
+            self.fail(io, id, origin, phase, reason);
+            return;
+        };
+        if !cluster.budget.try_withdraw(io.now()) {
+            self.stats.retries_denied.inc();
             self.fail(io, id, origin, phase, reason);
             return;
         }
         self.stats.retries.inc();
         let Some(mut exchange) = self.exchanges.remove(id.0) else { return };
         exchange.keep_upstream = false;
-        if stale {
-            exchange.fresh_only = true;
-        } else if let Some(endpoint) = local.and_then(|local| self.endpoints.get(local)) {
-            exchange.avoid.add(endpoint.state.id);
-        }
         self.let_go_of_endpoint(io, &mut exchange);
         exchange.state = State::Starting;
         exchange.reused = false;
@@ -83,7 +87,7 @@ impl Worker {
         if let Some(client) = self.conns.client(client) {
             client.exchange = Some(renewed);
         }
-        self.attempt(io, renewed);
+        self.attempt_at(io, renewed, next);
         if let Some(endpoint) = self.exchange(renewed).and_then(|exchange| exchange.endpoint)
             && let Some(endpoint) = self.endpoints.get(endpoint)
         {

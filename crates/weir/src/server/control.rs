@@ -1,7 +1,7 @@
 //! The control thread: the observation listener and name resolution, on a small tokio runtime of their own.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -33,10 +33,11 @@ impl Control {
         let (stop, stopping) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (sources, names) = Names::new(plan, shared);
+        let nameserver = plan.process.nameserver;
         let thread = std::thread::Builder::new().name("weir-control".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let observe = observe(metrics, view, stopping.clone());
-                tokio::join!(observe, resolve(sources, names, stopping));
+                tokio::join!(observe, resolve(sources, names, nameserver, stopping));
             });
         })?;
         Ok(Self { stop, thread })
@@ -57,12 +58,17 @@ async fn observe(metrics: Option<TcpListener>, view: Arc<dyn View>, stopping: wa
     }
 }
 
-async fn resolve(sources: Vec<Source>, mut names: Names, stopping: watch::Receiver<bool>) {
+async fn resolve(
+    sources: Vec<Source>,
+    mut names: Names,
+    nameserver: Option<SocketAddr>,
+    stopping: watch::Receiver<bool>,
+) {
     if sources.is_empty() {
         return;
     }
     let settings = Settings {
-        nameserver: None,
+        nameserver,
         families: Families::Both,
         schedule: ScheduleParams::default(),
         seed: std::process::id().into(),

@@ -28,6 +28,8 @@ pub(crate) use limits::{Limits, LimitsError};
 const MAILBOX: usize = 64 * 1024;
 /// Permission bits of a Unix socket's file unless configured: its user and group.
 const UNIX_MODE: u32 = 0o660;
+/// At start, the keeper has so long to publish the configured endpoints.
+const FIRST_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
 /// After the deadline of a graceful stop, threads have this long to end.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -150,8 +152,13 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
     shared.connect(loops.iter().map(epoll::Worker::sender).collect(), keeper_loop.sender());
 
     let initial = static_endpoints(plan);
+    // Without endpoints there is nothing to publish, and nothing to wait for.
+    let empty = initial.iter().any(|(_, endpoints)| !endpoints.is_empty()).then(|| shared.generation());
     let mut keeper = Keeper::new(machines, config, Arc::clone(&shared), initial, seed);
     let keeper = spawn("weir-keeper", move || keeper_loop.run(&mut keeper)).map_err(system("starting a thread"))?;
+    if let Some(empty) = empty {
+        await_endpoints(&shared, empty);
+    }
     let mut threads = Vec::with_capacity(workers);
     for (id, mut engine) in loops.into_iter().enumerate() {
         let (shared, log) = (Arc::clone(&shared), access_log.as_ref().map(AccessLog::writer));
@@ -291,6 +298,15 @@ fn open_access_log(log: &plan::AccessLog) -> std::io::Result<AccessLog> {
         plan::LogFormat::Combined => Format::Combined,
     };
     AccessLog::start(target, format)
+}
+
+/// Waits until the keeper has published the endpoints that it was started with. The sockets listen already, so that
+/// early clients wait in the backlog instead of being told that there is no endpoint.
+fn await_endpoints(shared: &Shared, empty: u64) {
+    let deadline = Instant::now() + FIRST_SNAPSHOT_TIMEOUT;
+    while shared.generation() == empty && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
 }
 
 /// The endpoints that need no resolution, per cluster.

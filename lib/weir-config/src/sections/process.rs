@@ -1,5 +1,6 @@
 //! `[metrics]`, `[access_log]` and `[process]`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -77,32 +78,36 @@ pub(crate) static PROCESS: Table = Table {
             Default::Value("\"30s\""),
             "On TERM and INT: how long requests in flight may take before they are cut.",
         ),
+        key(
+            "nameserver",
+            Kind::Text("an address with port such as \"10.0.0.2:53\""),
+            Default::Absent("the name servers of `/etc/resolv.conf`"),
+            "The name server that is asked for the host names of endpoints, over UDP, and over TCP if an answer is too \
+             long. `/etc/hosts` comes first either way.",
+        ),
     ],
 };
 
 pub(crate) fn metrics(node: &Node, report: &mut Report) -> Option<Metrics> {
     let value = node.text("bind")?;
-    let bind = match syntax::target(value.text()) {
-        Ok(Target::Address(Address::Inet(addr))) => addr,
-        Ok(_) => {
-            report
-                .error(
-                    codes::BAD_ADDRESS,
-                    &value.span,
-                    format!("{} is not an IP address with a port", quoted(value.text())),
-                )
-                .help("write as \"127.0.0.1:9901\"");
-            return None;
-        }
-        Err(fault) => {
-            fault.report(value, report);
-            return None;
-        }
-    };
+    let bind = inet(value, "127.0.0.1:9901", report)?;
     if node.bool("enabled") && bind.port() == 0 {
         port_zero(value, report);
     }
     node.bool("enabled").then_some(Metrics { bind })
+}
+
+/// An IP address with a port; anything else is reported, with `example` as the way to write it.
+fn inet(value: &Value, example: &str, report: &mut Report) -> Option<SocketAddr> {
+    match syntax::target(value.text()) {
+        Ok(Target::Address(Address::Inet(addr))) => return Some(addr),
+        Ok(_) => {
+            let message = format!("{} is not an IP address with a port", quoted(value.text()));
+            report.error(codes::BAD_ADDRESS, &value.span, message).help(format!("write as \"{example}\""));
+        }
+        Err(fault) => fault.report(value, report),
+    }
+    None
 }
 
 /// Port 0 to listen on: allowed, because tests need it, but it is rarely meant.
@@ -130,13 +135,14 @@ pub(crate) fn access_log(node: &Node, report: &mut Report) -> Option<AccessLog> 
 
 pub(crate) fn process(node: Option<&Node>, report: &mut Report) -> Process {
     let Some(node) = node else {
-        return Process { workers: None, user: None, group: None, shutdown_timeout: secs(30) };
+        return Process { workers: None, user: None, group: None, shutdown_timeout: secs(30), nameserver: None };
     };
     Process {
         workers: node.int("workers").and_then(|workers| u16::try_from(workers).ok()),
         user: account(node, "user", report),
         group: account(node, "group", report),
         shutdown_timeout: node.duration("shutdown_timeout"),
+        nameserver: node.text("nameserver").and_then(|value| inet(value, "10.0.0.2:53", report)),
     }
 }
 
