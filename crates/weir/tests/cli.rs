@@ -122,7 +122,8 @@ fn explain_knows_every_code_that_it_lists() {
 
 #[test]
 fn proxy_prints_the_configuration_that_it_stands_for() {
-    let args = ["proxy", "--listen", "127.0.0.1:1234", "--to", "127.0.0.1:1,127.0.0.1:2", "--metrics", "off", "--print"];
+    let args =
+        ["proxy", "--listen", "127.0.0.1:1234", "--to", "127.0.0.1:1,127.0.0.1:2", "--metrics", "off", "--print"];
     let ran = weir(&args);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     let dir = TempDir::new("proxy");

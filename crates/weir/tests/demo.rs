@@ -61,9 +61,8 @@ fn it_serves_others_too_and_ends_on_term() {
     }
     eventually(weir_test::PATIENCE, "requests at work are told", || {
         let text = Client::local(metrics).get("/metrics").unwrap().text();
-        text.lines().any(|line| {
-            line.starts_with("weir_loop_events_total") && line.rsplit(' ').next().is_some_and(|n| n != "0")
-        })
+        text.lines()
+            .any(|line| line.starts_with("weir_loop_events_total") && line.rsplit(' ').next().is_some_and(|n| n != "0"))
     });
 
     demo.signal(Signal::TERM);

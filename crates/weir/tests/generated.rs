@@ -12,7 +12,9 @@ const VERBS: [&str; 7] = ["demo", "proxy", "run", "check", "explain", "completio
 
 #[test]
 fn help_is_as_committed() {
-    let mut page = "# Command line\n\nWhat `weir --help` and `weir VERB --help` print. Generated; the program says it.\n".to_owned();
+    let mut page =
+        "# Command line\n\nWhat `weir --help` and `weir VERB --help` print. Generated; the program says it.\n"
+            .to_owned();
     for args in std::iter::once(vec!["--help"]).chain(VERBS.iter().map(|verb| vec![*verb, "--help"])) {
         let ran = weir(&args);
         assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{args:?}");
@@ -40,10 +42,8 @@ fn manual_pages_are_as_committed() {
     let dir = TempDir::new("man");
     let ran = weir(&["man", "--out", &dir.path().display().to_string()]);
     assert_eq!((ran.code, &*ran.err), (Some(0), ""));
-    let mut made: Vec<String> = std::fs::read_dir(dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut made: Vec<String> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     made.sort();
     let mut expected: Vec<String> = VERBS.iter().map(|verb| format!("weir-{verb}.1")).collect();
     expected.push("weir.1".to_owned());
@@ -78,7 +78,9 @@ fn every_reason_is_explained() {
     for reason in Reason::ALL {
         let begin = format!("| `{reason}` | {} | ", reason.status());
         let row: Vec<&&str> = rows.iter().filter(|row| row.starts_with(&begin)).collect();
-        let [row] = row.as_slice() else { panic!("docs/reference/reasons.md needs one row that starts with {begin:?}") };
+        let [row] = row.as_slice() else {
+            panic!("docs/reference/reasons.md needs one row that starts with {begin:?}")
+        };
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
         assert_eq!(cells.len(), 5, "{row}");
         assert!(cells.iter().all(|cell| !cell.trim().is_empty()), "{row}");

@@ -68,7 +68,9 @@ fn introduce(options: &ProxyOptions, running: &Running) -> String {
         Some((_, Address::Unix(path))) => {
             text.push_str(&format!("  try:   curl -i --unix-socket {} http://localhost/\n", path.display()));
         }
-        Some((_, Address::Inet(address))) => text.push_str(&format!("  try:   curl -i http://{}/\n", reachable(*address))),
+        Some((_, Address::Inet(address))) => {
+            text.push_str(&format!("  try:   curl -i http://{}/\n", reachable(*address)))
+        }
         None => {}
     }
     if let Some(metrics) = running.metrics() {

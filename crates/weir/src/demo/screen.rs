@@ -122,7 +122,9 @@ impl Picture<'_> {
         frame.render_widget(Paragraph::new(text::headline(self.stage)).style(self.bold()), title);
         let lines: Vec<Line<'_>> = addresses
             .iter()
-            .map(|(command, what)| Line::from(vec![Piece::styled(format!("{command:<44} "), self.paint(Color::Cyan)), Piece::raw(*what)]))
+            .map(|(command, what)| {
+                Line::from(vec![Piece::styled(format!("{command:<44} "), self.paint(Color::Cyan)), Piece::raw(*what)])
+            })
             .collect();
         frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" try in another terminal ")), try_it);
         self.draw_traffic(frame, traffic);
@@ -147,10 +149,25 @@ impl Picture<'_> {
         let memory = span.memory.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
         let cores = span.cores.map_or_else(|| "-".to_owned(), |cores| format!("{:.0} %", cores * 100.0));
         let lines = vec![
-            Line::from(vec![label("requests/s"), value(format!("{:.0}", span.rate)), label("in flight"), value(span.in_flight.to_string())]),
+            Line::from(vec![
+                label("requests/s"),
+                value(format!("{:.0}", span.rate)),
+                label("in flight"),
+                value(span.in_flight.to_string()),
+            ]),
             Line::from(vec![label("p50 / p99 in Weir"), value(format!("{} / {}", ms(span.p50_ms), ms(span.p99_ms)))]),
-            Line::from(vec![label("p99 of clients"), value(ms(span.client_p99_ms)), label("memory, CPU (all)"), value(format!("{memory}, {cores}"))]),
-            Line::from(vec![label("client errors"), Piece::styled(format!("{:<12}", span.errors), errors.add_modifier(Modifier::BOLD)), label("retries"), value(span.retries.to_string())]),
+            Line::from(vec![
+                label("p99 of clients"),
+                value(ms(span.client_p99_ms)),
+                label("memory, CPU (all)"),
+                value(format!("{memory}, {cores}")),
+            ]),
+            Line::from(vec![
+                label("client errors"),
+                Piece::styled(format!("{:<12}", span.errors), errors.add_modifier(Modifier::BOLD)),
+                label("retries"),
+                value(span.retries.to_string()),
+            ]),
         ];
         frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" traffic ")), numbers);
         let wide = usize::from(curve.width.saturating_sub(2));
@@ -160,7 +177,19 @@ impl Picture<'_> {
     }
 
     fn draw_servers(&self, frame: &mut Frame<'_>, area: Rect) {
-        let header = ["server", "address", "health", "req/s", "p50", "p99", "in flight", "waiting", "idle/open", "failures", "ejected"];
+        let header = [
+            "server",
+            "address",
+            "health",
+            "req/s",
+            "p50",
+            "p99",
+            "in flight",
+            "waiting",
+            "idle/open",
+            "failures",
+            "ejected",
+        ];
         let widths = [7, 16, 8, 6, 8, 8, 9, 7, 9, 8, 7].map(Constraint::Length);
         let rows = self.span.endpoints.iter().map(|endpoint| self.server_row(endpoint));
         let table = Table::new(rows, widths)

@@ -18,12 +18,7 @@ const METRICS_PORT: u16 = 9901;
 const STOP: Duration = Duration::from_secs(5);
 
 const CHARACTERS: [Character; 3] = [
-    Character {
-        name: "quick",
-        nature: "answers in about 5 ms",
-        delay: Duration::from_millis(5),
-        mortal: None,
-    },
+    Character { name: "quick", nature: "answers in about 5 ms", delay: Duration::from_millis(5), mortal: None },
     Character {
         name: "slow",
         nature: "answers in about 60 ms: it gets fewer requests",

@@ -7,8 +7,8 @@ use std::path::Path;
 use weir_config::plan::{LogTarget, Plan};
 use weir_core::Address;
 
-use super::limits::Limits;
 use super::default_workers;
+use super::limits::Limits;
 
 /// Every problem, in words that name the key and the remedy.
 pub(crate) fn problems(plan: &Plan) -> Vec<String> {
