@@ -110,6 +110,8 @@ pub struct Worker {
     pub(crate) date: DateCache,
     /// HTTP clients connected.
     pub(crate) open_clients: usize,
+    /// Events of the batch under way.
+    pub(crate) events: u32,
     /// Buffers of the access log's fields, reused.
     #[allow(clippy::vec_box, reason = "the boxes are what is reused: an exchange holds one only while the log is on")]
     pub(crate) log_fields: Vec<Box<LogFields>>,
@@ -141,6 +143,7 @@ impl Worker {
             accepting: true,
             date: DateCache::default(),
             open_clients: 0,
+            events: 0,
             log_fields: Vec::new(),
             shared,
         }
@@ -257,6 +260,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_accepted(&mut self, io: &mut I, conn: ConnId, listener: ListenerId, peer: Option<SocketAddr>) {
+        self.events += 1;
         self.stats.accepted.inc();
         let Some(config) = self.view.snapshot.config.listeners.get(listener.0 as usize) else {
             io.close(conn, Close::Reset);
@@ -277,6 +281,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_connected(&mut self, io: &mut I, conn: ConnId, result: Result<(), IoFault>) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Upstream(_)) => self.upstream_connected(io, conn, result),
             Some(&mut Role::Tcp { session, .. }) => self.session_connected(io, session, conn, result),
@@ -286,6 +291,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_data(&mut self, io: &mut I, conn: ConnId, data: &[u8]) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Client(_)) => self.client_data(io, conn, data),
             Some(Role::Upstream(_)) => self.upstream_data(io, conn, data),
@@ -297,6 +303,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_eof(&mut self, io: &mut I, conn: ConnId) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Client(_)) => self.client_eof(io, conn),
             Some(Role::Upstream(_)) => self.upstream_eof(io, conn),
@@ -307,6 +314,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_drained(&mut self, io: &mut I, conn: ConnId) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Client(_)) => self.client_drained(io, conn),
             Some(Role::Upstream(_)) => self.upstream_drained(io, conn),
@@ -316,6 +324,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_pumped(&mut self, io: &mut I, from: ConnId, moved: u64, end: PumpEnd) {
+        self.events += 1;
         match self.conns.role(from) {
             Some(Role::Client(_)) => self.client_pumped(io, from, moved, end),
             Some(Role::Upstream(_)) => self.upstream_pumped(io, from, moved, end),
@@ -326,6 +335,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_reset(&mut self, io: &mut I, conn: ConnId, fault: IoFault) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Client(_)) => self.client_reset(io, conn),
             Some(Role::Upstream(_)) => self.upstream_reset(io, conn, fault),
@@ -336,6 +346,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_deadline(&mut self, io: &mut I, conn: ConnId) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Client(_)) => self.client_deadline(io, conn),
             Some(&mut Role::Tcp { session, .. }) => self.session_deadline(io, session),
@@ -353,6 +364,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_message(&mut self, io: &mut I, message: Message) {
+        self.stats.loop_messages.inc();
         match message {
             Message::Refresh => self.refresh(io),
             Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, &endpoint, waiter),
@@ -373,6 +385,8 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_batch(&mut self, io: &mut I) {
+        self.stats.loop_wakeups.inc();
+        self.stats.loop_events.add(u64::from(std::mem::take(&mut self.events)));
         self.refresh(io);
         if self.shared.is_draining() && !self.draining {
             self.drain(io);
