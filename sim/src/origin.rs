@@ -212,11 +212,13 @@ impl Origin {
             interim_sent: false,
         });
         state.bytes = bytes[head.len..].to_vec();
-        if has_body && !is_probe && self.chance(self.manners.early_permille) {
-            if let Some(Conn { current: Some(current), timers, .. }) = self.conns.get_mut(&conn) {
-                current.early = true;
-                timers.arm(io, conn, io.now(), Due::Answer);
-            }
+        if has_body
+            && !is_probe
+            && self.chance(self.manners.early_permille)
+            && let Some(Conn { current: Some(current), timers, .. }) = self.conns.get_mut(&conn)
+        {
+            current.early = true;
+            timers.arm(io, conn, io.now(), Due::Answer);
         }
         true
     }

@@ -7,7 +7,7 @@ use weir_sim::{Habits, Manners, Sim, for_each_seed};
 
 #[test]
 fn a_drain_finishes_what_is_in_flight() {
-    for_each_seed("a_drain_finishes_what_is_in_flight", 24, |seed| {
+    for_each_seed("a_drain_finishes_what_is_in_flight", 16, |seed| {
         let mut sim = Sim::rough(seed);
         let manners = Manners {
             service_time: Duration::from_millis(1)..=Duration::from_millis(300),
@@ -37,7 +37,7 @@ fn a_drain_finishes_what_is_in_flight() {
 
 #[test]
 fn endpoints_are_replaced_under_load() {
-    for_each_seed("endpoints_are_replaced_under_load", 24, |seed| {
+    for_each_seed("endpoints_are_replaced_under_load", 16, |seed| {
         let mut sim = Sim::rough(seed);
         let orders = sim.service("orders", 5, &Manners::default());
         let limits = match seed % 3 {

@@ -26,7 +26,7 @@ fn text_with(endpoints: &str, more: &str) -> String {
 
 #[test]
 fn retries_hide_failures_within_the_budget() {
-    for_each_seed("retries_hide_failures_within_the_budget", 32, |seed| {
+    for_each_seed("retries_hide_failures_within_the_budget", 20, |seed| {
         let mut sim = Sim::rough(seed);
         let bad = Manners {
             misdeed_permille: 300,
@@ -57,7 +57,7 @@ fn retries_hide_failures_within_the_budget() {
 
 #[test]
 fn a_broken_response_is_never_taken_for_a_whole_one() {
-    for_each_seed("a_broken_response_is_never_taken_for_a_whole_one", 24, |seed| {
+    for_each_seed("a_broken_response_is_never_taken_for_a_whole_one", 16, |seed| {
         let mut sim = Sim::rough(seed);
         let bad = Manners {
             misdeed_permille: 150,
@@ -94,7 +94,7 @@ fn a_broken_response_is_never_taken_for_a_whole_one() {
 
 #[test]
 fn connections_closed_while_idle_are_nobodys_failure() {
-    for_each_seed("connections_closed_while_idle_are_nobodys_failure", 24, |seed| {
+    for_each_seed("connections_closed_while_idle_are_nobodys_failure", 16, |seed| {
         let mut sim = Sim::rough(seed);
         let hasty = Manners {
             idle_close: Some(Duration::ZERO..=Duration::from_millis(40)),
@@ -115,7 +115,7 @@ fn connections_closed_while_idle_are_nobodys_failure() {
 
 #[test]
 fn unhealthy_endpoints_get_nothing_and_come_back() {
-    for_each_seed("unhealthy_endpoints_get_nothing_and_come_back", 32, |seed| {
+    for_each_seed("unhealthy_endpoints_get_nothing_and_come_back", 20, |seed| {
         let mut sim = Sim::rough(seed);
         let orders = sim.service("orders", 4, &Manners::default());
         let more = r#"
@@ -161,7 +161,7 @@ fn unhealthy_endpoints_get_nothing_and_come_back() {
 
 #[test]
 fn a_broken_network_loses_no_account() {
-    for_each_seed("a_broken_network_loses_no_account", 24, |seed| {
+    for_each_seed("a_broken_network_loses_no_account", 16, |seed| {
         let mut sim = Sim::rough(seed);
         let orders = sim.service("orders", 3, &Manners { body_max: 100_000, ..Manners::default() });
         let more = "limit = { max_requests = 4 }\npool = { max_connections = 3 }\n[cluster.orders.health]\ninterval = \"500ms\"\nfast_interval = \"200ms\"\ntimeout = \"400ms\"";

@@ -6,7 +6,7 @@ use weir_sim::{Habits, Manners, Sim, for_each_seed};
 
 #[test]
 fn life_of_a_request() {
-    for_each_seed("life_of_a_request", 64, |seed| {
+    for_each_seed("life_of_a_request", 32, |seed| {
         let mut sim = Sim::rough(seed);
         let manners = Manners {
             body_max: if seed % 4 == 0 { 300_000 } else { 20_000 },

@@ -13,7 +13,7 @@ fn crowd() -> Habits {
 
 #[test]
 fn places_are_never_more_than_allowed() {
-    for_each_seed("places_are_never_more_than_allowed", 24, |seed| {
+    for_each_seed("places_are_never_more_than_allowed", 16, |seed| {
         let mut sim = Sim::rough(seed);
         let orders = sim.service("orders", 2, &Manners::default());
         let text = format!(
@@ -43,7 +43,7 @@ fn places_are_never_more_than_allowed() {
 
 #[test]
 fn connections_move_between_workers() {
-    for_each_seed("connections_move_between_workers", 40, |seed| {
+    for_each_seed("connections_move_between_workers", 32, |seed| {
         let mut sim = Sim::rough(seed);
         let manners = Manners {
             closes_after: (seed % 2 == 0).then_some(3..=12),
@@ -77,7 +77,7 @@ fn connections_move_between_workers() {
 
 #[test]
 fn waits_end_in_time() {
-    for_each_seed("waits_end_in_time", 24, |seed| {
+    for_each_seed("waits_end_in_time", 16, |seed| {
         let mut sim = Sim::rough(seed);
         let slow =
             Manners { service_time: Duration::from_millis(50)..=Duration::from_millis(400), ..Manners::default() };
@@ -111,7 +111,7 @@ fn waits_end_in_time() {
 
 #[test]
 fn slow_readers_hold_the_flow_back() {
-    for_each_seed("slow_readers_hold_the_flow_back", 16, |seed| {
+    for_each_seed("slow_readers_hold_the_flow_back", 12, |seed| {
         let window = 8_192..=16_384;
         let net = NetConfig { window, pieces: Pieces::Mixed, ..NetConfig::rough(seed) };
         let mut sim = Sim::new(seed, net);

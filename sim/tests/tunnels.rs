@@ -44,7 +44,7 @@ fn both_ways(sim: &mut Sim, abort_permille: u64) {
 
 #[test]
 fn tunnels_carry_every_byte_both_ways() {
-    for_each_seed("tunnels_carry_every_byte_both_ways", 16, |seed| {
+    for_each_seed("tunnels_carry_every_byte_both_ways", 10, |seed| {
         let (mut sim, _) = world(seed);
         both_ways(&mut sim, 0);
         sim.play_to_the_end(Duration::from_mins(30));
@@ -56,7 +56,7 @@ fn tunnels_carry_every_byte_both_ways() {
 
 #[test]
 fn a_tunnel_that_lost_bytes_does_not_end_as_if_it_were_whole() {
-    for_each_seed("a_tunnel_that_lost_bytes_does_not_end_as_if_it_were_whole", 24, |seed| {
+    for_each_seed("a_tunnel_that_lost_bytes_does_not_end_as_if_it_were_whole", 14, |seed| {
         let (mut sim, echo) = world(seed);
         both_ways(&mut sim, 20);
         let _resets = sim.break_network(echo, 0, Fault::ResetAfterBytes(0..=200_000), 500);

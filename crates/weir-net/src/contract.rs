@@ -10,7 +10,8 @@
 //!    them. It stops the flow with `pause` (bytes then stay in the kernel, but for at most one read
 //!    buffer that is already being delivered).
 //! 4. **Order.** Per connection: `on_connected` or `on_accepted` first, then any of `on_data`,
-//!    `on_drained`, `on_pumped`; `on_eof` at most once and after all data; `on_reset` last.
+//!    `on_drained`, `on_pumped`; `on_eof` (or `on_pumped` with [`PumpEnd::Eof`], never both) at most once
+//!    and after all data; `on_reset` last.
 //!    While paused, neither `on_data` nor `on_eof` is called; `on_reset` is.
 //! 5. **Time.** [`Io::now`] is read once per wake-up; deadlines and timers never fire early and fire at
 //!    most a few milliseconds late on an idle machine.
@@ -138,7 +139,7 @@ pub trait Io {
     fn connect(&mut self, to: &Address, options: &ConnectOptions) -> ConnId;
 
     /// Sends the pieces in order: one vectored write, then what is stuck is kept. With bytes stuck
-    /// already, everything is queued behind them. Pieces are left empty.
+    /// already, or before `on_connected`, everything is queued. Pieces are left empty.
     fn send(&mut self, conn: ConnId, pieces: &mut [Piece<'_>]) -> Sent;
 
     /// Bytes of earlier sends that the kernel has not taken yet.
@@ -159,7 +160,8 @@ pub trait Io {
     /// Moves `limit` bytes (all until the end, if `None`) from one connection to the other inside the
     /// kernel where it can (splice). Until `on_pumped(from, …)` the engine reads `from` itself: no
     /// `on_data`/`on_eof` for it. Bytes stuck on `to` go first. The other direction is unaffected.
-    /// Returns `false` if either token is stale or `from` is being pumped already.
+    /// The end of `from` is told by `on_pumped` with [`PumpEnd::Eof`] in place of `on_eof`.
+    /// Returns `false` if either token is stale, `from` is being pumped already, or another pump writes to `to`.
     fn pump(&mut self, from: ConnId, to: ConnId, limit: Option<u64>) -> bool;
 
     /// Bytes moved so far by the pump that reads `from`; 0 if there is none.

@@ -164,16 +164,13 @@ impl Worker {
             };
             let (cluster, state) = (endpoint.cluster, Arc::clone(&endpoint.state));
             self.conns.take(conn);
-            let sent = match io.detach(conn) {
-                Some(conn) => {
-                    let message = Message::Adopt { cluster, endpoint: Arc::clone(&state), conn, meta };
-                    self.shared.tell_worker(worker, message)
-                }
-                None => {
-                    // The rest of a request that was answered early is still stuck on it: it cannot move.
-                    io.close(conn, Close::Now);
-                    false
-                }
+            let sent = if let Some(conn) = io.detach(conn) {
+                let message = Message::Adopt { cluster, endpoint: Arc::clone(&state), conn, meta };
+                self.shared.tell_worker(worker, message)
+            } else {
+                // The rest of a request that was answered early is still stuck on it: it cannot move.
+                io.close(conn, Close::Now);
+                false
             };
             if !sent {
                 // The connection is closed (with the message); its place goes back.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: a panic is the failure")]
 
 mod actor;
+mod epoll;
 mod mem;
 mod rules;
 mod stage;

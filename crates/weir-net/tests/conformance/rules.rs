@@ -37,6 +37,8 @@ macro_rules! for_each_rule {
             a_pump_tells_of_a_broken_sink
             pumps_work_in_both_directions_at_once
             a_pump_is_refused_where_it_cannot_be
+            what_is_sent_before_the_connection_is_made_follows_it
+            a_lingering_connection_is_counted_until_it_is_over
             a_detached_connection_goes_on_elsewhere
             a_dropped_detached_connection_is_closed
             a_busy_connection_is_not_detached
@@ -495,10 +497,49 @@ pub(crate) fn a_pump_is_refused_where_it_cannot_be(stage: &mut Stage) {
     stage.ask(&middle, move |io| {
         assert!(io.pump(from, to, None));
         assert!(!io.pump(from, to, None), "it is being pumped");
+        assert!(!io.pump(to, to, None), "another pump writes to the sink");
         io.close(from, Close::Now);
         assert!(!io.pump(from, to, None), "stale");
         assert!(!io.pump(to, from, None), "stale");
     });
+}
+
+pub(crate) fn what_is_sent_before_the_connection_is_made_follows_it(stage: &mut Stage) {
+    let (client, server) = (stage.host(), stage.host());
+    let to = server.address.clone();
+    let conn = stage.ask(&client, move |io| {
+        let conn = io.connect(&to, &ConnectOptions { timeout: SOON });
+        assert_eq!(io.send(conn, &mut [Piece::Lent(b"early ")]), Sent::Stuck);
+        assert_eq!(io.send(conn, &mut [Piece::Owned(b"bird".to_vec())]), Sent::Stuck);
+        conn
+    });
+    stage.wait_for(&client, &Event::Connected(conn, Ok(())));
+    stage.wait_for(&client, &Event::Drained(conn));
+    let other = stage.wait(&server, |events| {
+        events.iter().find_map(|event| match event {
+            Event::Accepted(conn, _) => Some(*conn),
+            _ => None,
+        })
+    });
+    assert_eq!(stage.wait_bytes(&server, other, 10), b"early bird");
+}
+
+pub(crate) fn a_lingering_connection_is_counted_until_it_is_over(stage: &mut Stage) {
+    let much = stage.much();
+    let (client, server) = (stage.host(), stage.host());
+    let (conn, other) = stage.connect(&client, &server);
+    stage.ask(&client, move |io| io.pause(conn));
+    let lingering = stage.ask(&server, move |io| {
+        io.send(other, &mut [Piece::Owned(pattern(much))]);
+        assert_eq!(io.lingering(), 0);
+        io.close(other, Close::Linger(SOON));
+        io.lingering()
+    });
+    assert_eq!(lingering, 1);
+    stage.ask(&client, move |io| io.resume(conn));
+    stage.wait_for(&client, &Event::Eof(conn));
+    stage.ask(&client, move |io| io.close(conn, Close::Now));
+    stage.ask_until(&server, &0, |io| io.lingering());
 }
 
 // === moving, listening, addresses ===
