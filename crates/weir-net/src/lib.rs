@@ -14,4 +14,4 @@ mod process;
 pub use contract::{Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Protocol, PumpEnd, Sent};
 pub use listen::{Bound, ListenError, ListenOptions, SocketFile, bind_listener};
 pub use mailbox::{Mailbox, Sender, Undelivered, Wake};
-pub use process::{PrivilegeError, drop_privileges, raise_nofile};
+pub use process::{PrivilegeError, check_user, drop_privileges, raise_nofile};

@@ -74,20 +74,25 @@ struct Identity {
     groups: Vec<u32>,
 }
 
+/// Whether [`drop_privileges`] would find `user` and `group`. Changes nothing.
+///
+/// # Errors
+/// [`PrivilegeError::Unknown`] and [`PrivilegeError::Database`].
+pub fn check_user(user: &str, group: Option<&str>) -> Result<(), PrivilegeError> {
+    identity(user, group).map(drop)
+}
+
 /// Makes the process run as `user` (name or number) with `group`, or with the user's own groups if
 /// `None`, and makes sure that there is no way back. To be called before any thread is started.
 ///
 /// # Errors
 /// See [`PrivilegeError`]; the process may then be in a state between and must end.
 pub fn drop_privileges(user: &str, group: Option<&str>) -> Result<(), PrivilegeError> {
-    const PASSWD: &str = "/etc/passwd";
-    const GROUP: &str = "/etc/group";
     let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     if threads > 1 {
         return Err(PrivilegeError::Threads { threads });
     }
-    let read = |file| fs::read_to_string(file).map_err(|source| PrivilegeError::Database { file, source });
-    let who = resolve(user, group, &read(PASSWD)?, &read(GROUP)?)?;
+    let who = identity(user, group)?;
     let refused = |step| move |errno: rustix::io::Errno| PrivilegeError::Refused { step, source: errno.into() };
 
     let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
@@ -104,6 +109,11 @@ pub fn drop_privileges(user: &str, group: Option<&str>) -> Result<(), PrivilegeE
     let changed = getuid() == uid && geteuid() == uid && getgid() == gid && getegid() == gid;
     let back = !uid.is_root() && set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).is_ok();
     if !changed || back { Err(PrivilegeError::NotDropped) } else { Ok(()) }
+}
+
+fn identity(user: &str, group: Option<&str>) -> Result<Identity, PrivilegeError> {
+    let read = |file| fs::read_to_string(file).map_err(|source| PrivilegeError::Database { file, source });
+    resolve(user, group, &read("/etc/passwd")?, &read("/etc/group")?)
 }
 
 fn resolve(user: &str, group: Option<&str>, passwd: &str, groups: &str) -> Result<Identity, PrivilegeError> {
@@ -172,6 +182,12 @@ mod tests {
         for (user, group) in [("nobody-here", None), ("5000", None), ("weir", Some("no-group")), ("", None)] {
             assert!(matches!(resolve(user, group, PASSWD, GROUPS), Err(PrivilegeError::Unknown { .. })), "{user:?}");
         }
+    }
+
+    #[test]
+    fn a_user_is_looked_up_without_becoming_it() {
+        check_user("root", None).unwrap();
+        assert!(matches!(check_user("nobody-of-this-name", None), Err(PrivilegeError::Unknown { .. })));
     }
 
     #[test]

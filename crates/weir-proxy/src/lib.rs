@@ -10,7 +10,9 @@
 #![forbid(unsafe_code)]
 
 mod buffers;
+pub mod census;
 mod conns;
+mod date;
 mod exchange;
 pub mod keeper;
 mod log;

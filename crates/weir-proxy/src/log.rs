@@ -19,18 +19,22 @@ pub(crate) struct LogFields {
 }
 
 impl LogFields {
+    /// What the log shows of a request that Weir answers itself, perhaps without having read its head.
+    pub(crate) fn capture_answered(&mut self, head: Option<&RequestHead<'_, '_>>, client: Option<IpAddr>) {
+        match head {
+            Some(head) => self.capture(head, b"", client),
+            None => *self = Self { text: std::mem::take(&mut self.text), client, ..Self::default() },
+        }
+    }
+
     /// Copies what the log shows.
-    pub(crate) fn capture(
-        &mut self,
-        head: &RequestHead<'_, '_>,
-        target: &[&[u8]],
-        request_id: &[u8],
-        client: Option<IpAddr>,
-    ) {
+    pub(crate) fn capture(&mut self, head: &RequestHead<'_, '_>, request_id: &[u8], client: Option<IpAddr>) {
         self.client = client;
         self.text.clear();
         self.method = self.append(&[head.method.as_str().as_bytes()]);
-        self.target = self.append(target);
+        let query = head.target.query.unwrap_or_default();
+        let mark: &[u8] = if head.target.query.is_some() { b"?" } else { b"" };
+        self.target = self.append(&[head.target.path, mark, query]);
         self.host = self.append(&[head.host]);
         let field = |kind| head.fields.iter().find(|field| field.kind == kind).map_or(&b""[..], |field| field.value);
         self.user_agent = self.append(&[field(FieldKind::UserAgent)]);

@@ -12,6 +12,7 @@ use weir_pool_core::{CloseReason, ConnMeta, Quota, Released, SlotId};
 
 use crate::conns::{Role, Upstream};
 use crate::exchange::{ExchangeId, State};
+use crate::tcp::micros;
 use crate::view::LocalEndpoint;
 use crate::worker::{Message, Worker};
 
@@ -72,6 +73,7 @@ impl Worker {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         let Some(endpoint) = self.endpoints.get_mut(local) else { return };
         exchange.state = State::WaitingForConnection;
+        self.stats.pool_waits.inc();
         endpoint.waiting.push_back((id, exchange.client));
         let (cluster, endpoint_id) = (endpoint.cluster, endpoint.state.id);
         if let Some(plan) = config.clusters.get(exchange.cluster as usize) {
@@ -98,6 +100,9 @@ impl Worker {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         if exchange.client == client && matches!(exchange.state, State::WaitingForConnection) {
             exchange.state = State::Starting;
+            let stamp = io.clock();
+            self.stats.pool_wait_time.observe(micros(stamp.since(exchange.sent_at)));
+            exchange.sent_at = stamp;
             self.connection_for(io, id, local);
         }
     }

@@ -15,6 +15,7 @@ use weir_telemetry::{AccessLogWriter, WorkerStats};
 
 use crate::buffers::Buffers;
 use crate::conns::{Conns, Role};
+use crate::date::DateCache;
 use crate::exchange::{Exchange, ExchangeId};
 use crate::log::LogFields;
 use crate::runtime::{ListenerKind, Shared};
@@ -98,6 +99,8 @@ pub struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) access_log: Option<AccessLogWriter>,
     pub(crate) draining: bool,
+    /// `Date` of the current second.
+    pub(crate) date: DateCache,
     /// HTTP clients connected.
     pub(crate) open_clients: usize,
     /// Buffers of the access log's fields, reused.
@@ -128,6 +131,7 @@ impl Worker {
             stats,
             access_log,
             draining: false,
+            date: DateCache::default(),
             open_clients: 0,
             log_fields: Vec::new(),
             shared,

@@ -99,8 +99,7 @@ fn start(endpoints: &[SocketAddr]) -> SocketAddr {
         "[[listener]]\nbind = \"127.0.0.1:9\"\ncluster = \"c\"\n[cluster.c]\nendpoints = [{}]\n",
         list.join(", ")
     );
-    let outcome =
-        weir_config::load(&weir_config::Source { name: "test.toml".to_owned(), text }, &weir_config::NoFiles);
+    let outcome = weir_config::load(&weir_config::Source { name: "test.toml".to_owned(), text }, &weir_config::NoFiles);
     let plan = outcome.plan.unwrap_or_else(|| panic!("{:?}", outcome.diagnostics));
     let config = Arc::new(Config::compile(&plan, 10_000, 1));
     let (machines, snapshot) = Keeper::machines(&config, 10_000, 1);

@@ -104,6 +104,16 @@ impl Snapshot {
         self.sum_us = self.sum_us.wrapping_add(other.sum_us);
     }
 
+    /// What was observed after `earlier`, an older snapshot of the same histograms.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            fine: std::array::from_fn(|i| self.fine[i].saturating_sub(earlier.fine[i])),
+            coarse: std::array::from_fn(|i| self.coarse[i].saturating_sub(earlier.coarse[i])),
+            sum_us: self.sum_us.saturating_sub(earlier.sum_us),
+        }
+    }
+
     /// Observations.
     pub fn count(&self) -> u64 {
         self.coarse.iter().sum()
@@ -252,6 +262,16 @@ mod tests {
                 cumulative += snapshot.le_counts()[n];
                 prop_assert_eq!(cumulative, values.iter().filter(|v| *v <= le).count() as u64);
             }
+        }
+
+        #[test]
+        fn what_came_since_is_the_difference(
+            a in prop::collection::vec(spread(), 0..50),
+            b in prop::collection::vec(spread(), 0..50),
+        ) {
+            let mut merged = of(&a);
+            merged.merge_snapshot(&of(&b));
+            prop_assert_eq!(merged.since(&of(&a)), of(&b));
         }
 
         #[test]

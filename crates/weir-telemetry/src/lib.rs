@@ -26,7 +26,7 @@ pub use access_log::{AccessLog, AccessLogWriter};
 pub use counter::{ByReason, ByStatus, Counter, Gauge, STATUS_CLASSES};
 pub use endpoint::{EndpointShard, EndpointStats};
 pub use histogram::{Histogram, LE_MICROS, Snapshot};
-pub use logging::{LogFormat, LoggingError, init_logging};
+pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
 pub use process::ProcessStats;
 pub use record::{Protocol, Record};
 pub use render::{BuildInfo, Exposition, Sources, render};

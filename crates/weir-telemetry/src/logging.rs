@@ -44,6 +44,16 @@ pub fn init_logging(format: LogFormat, filter: &str, colour: bool) -> Result<(),
     .map_err(|_| LoggingError::Twice)
 }
 
+/// Sets up the log of the process as short lines of text in `writer` (time, level, message and fields; no
+/// module), for a program that draws on its terminal. See [`init_logging`] for `filter`.
+pub fn init_logging_into<W>(filter: &str, writer: W) -> Result<(), LoggingError>
+where
+    W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = fmt().with_env_filter(parse(filter)?).with_writer(writer).with_target(false).with_ansi(false);
+    builder.finish().try_init().map_err(|_| LoggingError::Twice)
+}
+
 fn parse(filter: &str) -> Result<EnvFilter, LoggingError> {
     EnvFilter::builder()
         .parse(filter)

@@ -55,6 +55,14 @@ impl UnitError {
     }
 }
 
+/// Reads a duration as configurations write it: `30s`, `1m30s`, `250ms`.
+///
+/// # Errors
+/// What is wrong with the text, in words.
+pub fn parse_duration_text(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).map_err(UnitError::describe)
+}
+
 /// Reads `30s`, `1m30s`, `1.5s`, `250ms`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let mut rest = text;

@@ -36,6 +36,8 @@ pub struct RequestHead<'b, 's> {
     pub expect_continue: bool,
     /// Bytes of the head, with the empty line at its end and a skipped empty line before it.
     pub len: usize,
+    /// The bytes that the fields are slices of, for [`crate::write::FieldCopier`].
+    pub bytes: &'b [u8],
 }
 
 /// A request method. Compared with case (RFC 9110 section 9.1).
@@ -126,6 +128,7 @@ pub fn parse_request<'b, 's>(
         upgrade: facts.upgrade(version),
         expect_continue: facts.expect_continue && version == Version::Http11 && !framing.is_empty(),
         len,
+        bytes: &bytes[..len],
     }))
 }
 

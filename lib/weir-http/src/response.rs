@@ -29,6 +29,8 @@ pub struct ResponseHead<'b, 's> {
     pub upgrade: Option<&'b [u8]>,
     /// Bytes of the head, with the empty line at its end.
     pub len: usize,
+    /// The bytes that the fields are slices of, for [`crate::write::FieldCopier`].
+    pub bytes: &'b [u8],
 }
 
 /// Reads the head of a response to a request of the given method from the start of `bytes`.
@@ -89,6 +91,7 @@ pub fn parse_response<'b, 's>(
         keep_alive: body.reusable && facts.keep_alive(version),
         upgrade: facts.upgrade(version),
         len,
+        bytes: &bytes[..len],
     }))
 }
 

@@ -5,6 +5,8 @@
 //! [`is_valid_name`](crate::is_valid_name) and [`is_valid_value`](crate::is_valid_value)
 //! (asserted in debug builds).
 
+use crate::Field;
+
 /// The end of a chunked body without trailer section: last chunk and empty line.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// The last chunk alone, before a trailer section; [`field`] lines and [`end_head`] follow.
@@ -53,16 +55,69 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(CRLF);
 }
 
-/// `content-length: n`
-#[inline]
-pub fn content_length(out: &mut Vec<u8>, n: u64) {
-    field(out, "content-length", itoa::Buffer::new().format(n).as_bytes());
+/// Copies fields from a head to another, in order.
+///
+/// Neighbours that stood in the received head exactly as they would be written (`name: value`, one space, CRLF)
+/// are copied with one `memcpy`: the result is the same as [`field`] for each, at a fraction of the cost.
+#[derive(Debug)]
+pub struct FieldCopier<'b> {
+    bytes: &'b [u8],
+    /// The run that is yet to be copied.
+    start: usize,
+    end: usize,
 }
 
-/// `transfer-encoding: chunked`
+impl<'b> FieldCopier<'b> {
+    /// A copier of fields that are slices of `bytes` ([`crate::RequestHead::bytes`], [`crate::ResponseHead::bytes`]).
+    #[inline]
+    pub const fn new(bytes: &'b [u8]) -> Self {
+        Self { bytes, start: 0, end: 0 }
+    }
+
+    /// The next field to be written.
+    #[inline]
+    pub fn copy(&mut self, out: &mut Vec<u8>, source: &Field<'b>) {
+        let name_at = source.name.as_ptr().addr().wrapping_sub(self.bytes.as_ptr().addr());
+        let value_at = source.value.as_ptr().addr().wrapping_sub(self.bytes.as_ptr().addr());
+        let name_end = name_at.wrapping_add(source.name.len());
+        let value_end = value_at.wrapping_add(source.value.len());
+        let canonical = value_at == name_end.wrapping_add(2)
+            && self.bytes.get(name_end..value_at) == Some(b": ")
+            && self.bytes.get(value_end..value_end.wrapping_add(2)) == Some(CRLF);
+        if canonical && name_at == self.end {
+            self.end = value_end + 2;
+            return;
+        }
+        self.flush(out);
+        if canonical {
+            self.start = name_at;
+            self.end = value_end + 2;
+        } else {
+            field(out, source.name, source.value);
+        }
+    }
+
+    /// Writes what is left. To be called before anything else is written behind the copied fields.
+    #[inline]
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        if let Some(run) = self.bytes.get(self.start..self.end) {
+            out.extend_from_slice(run);
+        }
+        self.start = 0;
+        self.end = 0;
+    }
+}
+
+/// `Content-Length: n`
+#[inline]
+pub fn content_length(out: &mut Vec<u8>, n: u64) {
+    field(out, "Content-Length", itoa::Buffer::new().format(n).as_bytes());
+}
+
+/// `Transfer-Encoding: chunked`
 #[inline]
 pub fn transfer_encoding_chunked(out: &mut Vec<u8>) {
-    field(out, "transfer-encoding", b"chunked");
+    field(out, "Transfer-Encoding", b"chunked");
 }
 
 /// The empty line after the fields of a head or of a trailer section.
@@ -174,8 +229,8 @@ mod tests {
         check(|out| status_line(out, 999, b""), "HTTP/1.1 999 \r\n");
         check(|out| field(out, "X-A", b"b c"), "X-A: b c\r\n");
         check(|out| field(out, "X-A", b""), "X-A: \r\n");
-        check(|out| content_length(out, u64::MAX), "content-length: 18446744073709551615\r\n");
-        check(transfer_encoding_chunked, "transfer-encoding: chunked\r\n");
+        check(|out| content_length(out, u64::MAX), "Content-Length: 18446744073709551615\r\n");
+        check(transfer_encoding_chunked, "Transfer-Encoding: chunked\r\n");
         check(end_head, "\r\n");
     }
 
@@ -194,5 +249,25 @@ mod tests {
             assert!(reason.status() == 499 || !reason_phrase(reason.status()).is_empty(), "{reason}");
         }
         assert_eq!(reason_phrase(299), "");
+    }
+
+    #[test]
+    fn copied_fields_are_those_that_field_would_write() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nb:2\r\nC:  3 \r\nD: \r\nEe: five\r\nF: 6\r\n\r\n";
+        let mut slots = crate::Slots::new();
+        let head = crate::parse_request(text, &mut slots, &crate::Limits::default()).unwrap().unwrap();
+        // Every choice of fields, so that runs start, break and end everywhere.
+        for mask in 0_u32..1 << head.fields.len() {
+            let (mut copied, mut written) = (Vec::new(), Vec::new());
+            let mut copier = FieldCopier::new(head.bytes);
+            for (index, source) in head.fields.iter().enumerate() {
+                if mask & (1 << index) != 0 {
+                    copier.copy(&mut copied, source);
+                    field(&mut written, source.name, source.value);
+                }
+            }
+            copier.flush(&mut copied);
+            assert_eq!(copied, written, "{mask:b}");
+        }
     }
 }

@@ -90,6 +90,11 @@ impl<P, M> Checked<P, M> {
     pub fn connections(&self) -> usize {
         self.model.conns.len()
     }
+
+    /// The connections that the protocol holds.
+    pub fn tokens(&self) -> impl Iterator<Item = ConnId> {
+        self.model.conns.keys().copied()
+    }
 }
 
 impl<I, P, M> Protocol<I> for Checked<P, M>

@@ -18,9 +18,7 @@ use crate::worker::{Message, Worker};
 impl Worker {
     /// The first attempt of a request.
     pub(crate) fn admit<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
-        let stamp = io.clock();
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
-        exchange.times.stamp(Phase::Admit, stamp);
         let config = Rc::clone(&self.view);
         if let Some(cluster) = config.snapshot.config.clusters.get(exchange.cluster as usize) {
             cluster.budget.deposit(self.id, io.now());
@@ -57,7 +55,14 @@ impl Worker {
         let cluster = exchange.cluster;
         exchange.attempts = exchange.attempts.saturating_add(1);
         exchange.state = State::Starting;
-        exchange.times.stamp(Phase::Pick, io.clock());
+        // One look at the clock for what takes a microsecond together; a wait below has its own.
+        let stamp = io.clock();
+        if exchange.attempts == 1 {
+            exchange.times.stamp(Phase::Route, stamp);
+            exchange.times.stamp(Phase::Admit, stamp);
+        }
+        exchange.times.stamp(Phase::Pick, stamp);
+        exchange.sent_at = stamp;
         exchange.endpoint = Some(local);
         let Some(endpoint) = self.endpoints.get_mut(local) else { return };
         endpoint.refs += 1;
@@ -100,6 +105,9 @@ impl Worker {
         {
             exchange.permit = true;
             exchange.state = State::Starting;
+            let stamp = io.clock();
+            self.stats.pool_wait_time.observe(micros(stamp.since(exchange.sent_at)));
+            exchange.sent_at = stamp;
             self.connection_for(io, id, local);
             return;
         }
@@ -152,10 +160,9 @@ impl Worker {
                     if let Some(upstream) = self.conns.upstream(conn) {
                         upstream.exchange = Some(id);
                     }
-                    let acquired = now.max(exchange.times.start());
-                    exchange.times.stamp(Phase::Acquire, acquired);
+                    exchange.times.stamp(Phase::Acquire, exchange.sent_at);
                     // Nothing was opened, and what an earlier attempt took for that is over.
-                    exchange.times.stamp(Phase::Connect, acquired);
+                    exchange.times.stamp(Phase::Connect, exchange.sent_at);
                     self.stats.pool_reused.inc();
                     self.send_request(io, id);
                     return;
@@ -231,7 +238,8 @@ impl Worker {
         match exchange {
             Some(id) => {
                 if let Some(exchange) = self.exchanges.get_mut(id.0) {
-                    exchange.times.stamp(Phase::Connect, io.clock());
+                    exchange.sent_at = io.clock();
+                    exchange.times.stamp(Phase::Connect, exchange.sent_at);
                     self.send_request(io, id);
                 }
             }

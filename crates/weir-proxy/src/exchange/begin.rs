@@ -4,14 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use weir_balance::{Avoid, HashKey};
-use weir_core::{EndCode, Instant, Phase, PhaseTimes, Reason};
+use weir_core::{EndCode, Instant, Origin, Phase, PhaseTimes, Reason};
 use weir_http::{BodyReader, FieldKind, Form, Method, RequestHead, Slots, parse_request};
 use weir_net::{Close, ConnId, Io};
 use weir_route::{Action, Fields, RequestView, Rule, normalise_path};
 
 use super::{BodyOut, Exchange, ExchangeId, State, forward};
 use crate::conns::{Client, Role};
-use crate::log::LogFields;
 use crate::runtime::{HttpListener, ListenerKind};
 use crate::view::View;
 use crate::worker::{LINGER, Worker};
@@ -111,6 +110,15 @@ impl Worker {
                 }
             }
             _ => self.buffers.give(stash),
+        }
+        if let Some(client) = self.conns.client(conn)
+            && client.half_closed
+            && client.exchange.is_none()
+            && !client.scheduled
+        {
+            // What is left is half a request, and there will be no more.
+            self.close_client(io, conn, Close::Linger(LINGER));
+            return;
         }
         self.unpause_if_room(io, conn);
     }
@@ -218,6 +226,10 @@ impl Worker {
             self.refuse_request(io, conn, http, Reason::NotImplemented, first_byte, Some(head));
             return Taken::Gone;
         }
+        // RFC 9110 section 7.6.2: with nothing left, the answer comes from here.
+        if head.fields.iter().any(|field| forward::max_forwards(head, field) == Some(0)) {
+            return self.answer_as_last(io, conn, http, head, rest, times);
+        }
         let raw_path: &[u8] = if head.target.path.is_empty() { b"/" } else { head.target.path };
         let mut path_scratch = std::mem::take(&mut self.path_scratch);
         let path = match normalise_path(raw_path, &http.plan.path_policy, &mut path_scratch) {
@@ -238,7 +250,6 @@ impl Worker {
             method: head.method.as_str(),
             fields: &HeadFields(head),
         });
-        times.stamp(Phase::Route, io.clock());
         let used = head.len;
         let taken = match routed {
             None => self.answer_directly(io, conn, http, head, rest, times, Reason::NoRoute),
@@ -249,12 +260,21 @@ impl Worker {
                         let exchange =
                             self.new_exchange(io, conn, view, http, head, rule, rule_id, cluster.0, path, times);
                         let id = ExchangeId(self.exchanges.insert(exchange));
+                        self.stats.in_flight.inc();
                         if let Some(client) = self.conns.client(conn) {
                             client.exchange = Some(id);
                         }
-                        let body = self.first_body_bytes(io, id, rest);
-                        self.admit(io, id);
-                        Taken::Request(used + body)
+                        match self.first_body_bytes(io, id, rest) {
+                            Ok(body) => {
+                                self.admit(io, id);
+                                Taken::Request(used + body)
+                            }
+                            // Nothing has been sent: the endpoint never hears of it.
+                            Err(reason) => {
+                                self.fail(io, id, Origin::Downstream, Phase::Head, reason);
+                                Taken::Gone
+                            }
+                        }
                     }
                     Action::Redirect(_) | Action::Respond(_) => {
                         self.answer_by_rule(io, conn, http, head, rule, path, rest, times)
@@ -283,8 +303,7 @@ impl Worker {
         self.serial = self.serial.wrapping_add(1);
         let (listener, peer) = self.conns.client(conn).map_or((0, None), |client| (client.listener, client.peer));
         let peer_ip = peer.map(|peer| peer.ip().to_canonical());
-        // A peer on a Unix socket is a process of this machine that the socket's permissions let in: trusted.
-        let trusted = peer_ip.is_none_or(|ip| http.plan.forwarded.trusted.iter().any(|net| net.contains(ip)));
+        let trusted = is_trusted(peer_ip, http);
         let mut outbox = self.buffers.take();
         let request_id = forward::RequestId::choose(head, trusted, &http.plan.forwarded, &mut self.rng);
         let wants_upgrade = head.upgrade.is_some() && head.framing.is_empty();
@@ -306,10 +325,8 @@ impl Worker {
         let key = pick_key(balance, head, path, ip);
         let log = self.access_log.is_some().then(|| {
             let mut fields = self.log_fields.pop().unwrap_or_default();
-            let query = head.target.query.unwrap_or_default();
-            let mark: &[u8] = if head.target.query.is_some() { b"?" } else { b"" };
             let id = request_id.as_ref().map_or(&b""[..], forward::RequestId::as_bytes);
-            LogFields::capture(&mut fields, head, &[head.target.path, mark, query], id, ip);
+            fields.capture(head, id, ip);
             fields
         });
         Exchange {
@@ -352,6 +369,7 @@ impl Worker {
             keep_client: head.keep_alive,
             keep_upstream: false,
             times,
+            sent_at: Instant::ZERO,
             hard_deadline: rule.deadline.map_or(Instant::FAR, |deadline| io.now() + deadline),
             tunnel_ends: (false, false),
             pump_mark: 0,
@@ -368,7 +386,10 @@ impl Worker {
         let Some(client) = self.conns.client(conn) else { return };
         client.half_closed = true;
         match client.exchange {
-            None => self.close_client(io, conn, Close::Now),
+            // Requests sent ahead are served in turns; the last one closes.
+            None if client.scheduled && !client.stash.is_empty() => {}
+            // Not at once: the end of a response may still be on its way.
+            None => self.close_client(io, conn, Close::Linger(LINGER)),
             Some(id) => self.request_eof(io, id),
         }
     }
@@ -435,6 +456,12 @@ impl Fields for HeadFields<'_, '_, '_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name) && test(field.value))
     }
+}
+
+/// Whether the forwarding fields of this peer are believed. A peer on a Unix socket (`None`) is a process of this
+/// machine that the socket's permissions let in: trusted.
+pub(crate) fn is_trusted(peer: Option<IpAddr>, http: &HttpListener) -> bool {
+    peer.is_none_or(|ip| http.plan.forwarded.trusted.iter().any(|net| net.contains(ip)))
 }
 
 /// The client's address as far as it can be believed: from a trusted peer, the last address of X-Forwarded-For

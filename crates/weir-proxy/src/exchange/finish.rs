@@ -17,6 +17,7 @@ impl Worker {
     /// Ends an exchange whose response is complete, cut or given up.
     pub(crate) fn finish<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.remove(id.0) else { return };
+        self.stats.in_flight.dec();
         exchange.times.stamp(Phase::Relay, io.clock());
         self.report(io, &mut exchange);
         self.let_go_of_endpoint(io, &mut exchange);

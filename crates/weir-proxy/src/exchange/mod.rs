@@ -135,6 +135,9 @@ pub(crate) struct Exchange {
     pub(crate) keep_upstream: bool,
 
     pub(crate) times: PhaseTimes,
+    /// When the attempt in progress had its endpoint, place and connection, just before it was sent: what the
+    /// endpoint's latency is measured from.
+    pub(crate) sent_at: Instant,
     pub(crate) hard_deadline: Instant,
     /// Which directions of a tunnel have ended: client's, endpoint's.
     pub(crate) tunnel_ends: (bool, bool),

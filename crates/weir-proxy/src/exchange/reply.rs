@@ -9,7 +9,7 @@ use weir_net::{Close, ConnId, Io, Piece};
 use weir_route::{Action, Redirect, RedirectFrom, Rule, redirect_location};
 use weir_telemetry::{Protocol, Record};
 
-use super::begin::Taken;
+use super::begin::{Taken, client_ip, is_trusted};
 use crate::runtime::HttpListener;
 use crate::worker::{LINGER, Worker};
 
@@ -83,6 +83,24 @@ impl Worker {
         self.answer(io, conn, http, head, rest, times, None, &answer)
     }
 
+    /// Answers an OPTIONS or TRACE that must not go further (`Max-Forwards: 0`). Weir shows nobody what a request looks
+    /// like inside, so a TRACE that ends here is not implemented.
+    pub(super) fn answer_as_last<I: Io>(
+        &mut self,
+        io: &mut I,
+        conn: ConnId,
+        http: &HttpListener,
+        head: &RequestHead<'_, '_>,
+        rest: &[u8],
+        times: PhaseTimes,
+    ) -> Taken {
+        if head.method == weir_http::Method::Trace {
+            return self.answer_directly(io, conn, http, head, rest, times, Reason::NotImplemented);
+        }
+        let answer = Answer { status: 200, content_type: "", body: b"", location: None, reason: None };
+        self.answer(io, conn, http, head, rest, times, None, &answer)
+    }
+
     /// Answers without an endpoint. The connection goes on only if the request has no body (nobody reads it).
     #[allow(clippy::too_many_arguments, reason = "the two callers above")]
     fn answer<I: Io>(
@@ -91,13 +109,13 @@ impl Worker {
         conn: ConnId,
         http: &HttpListener,
         head: &RequestHead<'_, '_>,
-        _rest: &[u8],
+        rest: &[u8],
         mut times: PhaseTimes,
         rule: Option<&Rule>,
         answer: &Answer<'_>,
     ) -> Taken {
-        let half_closed = self.conns.client(conn).is_some_and(|client| client.half_closed);
-        let keep = head.keep_alive && head.framing.is_empty() && !self.draining && !half_closed;
+        let last = rest.is_empty() && self.conns.client(conn).is_some_and(|client| client.half_closed);
+        let keep = head.keep_alive && head.framing.is_empty() && !self.draining && !last;
         let is_head = head.method == weir_http::Method::Head;
         let sent = self.write_answer(io, conn, http, rule, answer, head.version, keep, is_head);
         times.stamp(Phase::Relay, io.clock());
@@ -156,6 +174,7 @@ impl Worker {
         out.clear();
         let status = reason.status();
         write::status_line(&mut out, status, write::reason_phrase(status).as_bytes());
+        write::field(&mut out, "Date", &self.date.text(io.wall()));
         let _ = write!(
             out,
             "Retry-After: {RETRY_AFTER}\r\nweir-reason: {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -179,6 +198,7 @@ impl Worker {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         write::status_line(&mut out, answer.status, write::reason_phrase(answer.status).as_bytes());
+        write::field(&mut out, "Date", &self.date.text(io.wall()));
         if let Some(location) = answer.location {
             write::field(&mut out, "Location", location);
         }
@@ -230,21 +250,25 @@ impl Worker {
         times: &PhaseTimes,
         sent: u64,
     ) {
-        let _ = http;
         let client = self.conns.client(conn);
         let (peer, listener) = client.map_or((None, 0), |client| (client.peer, client.listener));
         let config = &self.view.snapshot.config;
-        let target = head.map_or(&b""[..], |head| head.target.path);
+        let peer_ip = peer.map(|peer| peer.ip().to_canonical());
+        let mut fields = self.log_fields.pop().unwrap_or_default();
+        fields.capture_answered(
+            head,
+            head.map_or(peer_ip, |head| client_ip(head, peer_ip, is_trusted(peer_ip, http), http)),
+        );
         let origin = if reason.is_some_and(|reason| reason.status() < 500) { Origin::Downstream } else { Origin::Weir };
         let record = Record {
             start: io.wall(),
             times,
             peer,
-            client: peer.map(|peer| peer.ip()),
+            client: fields.client(),
             listener: config.listeners.get(listener as usize).map_or("", |listener| &listener.name),
-            method: head.map_or(&b""[..], |head| head.method.as_str().as_bytes()),
-            target,
-            host: head.map_or(&b""[..], |head| head.host),
+            method: fields.method(),
+            target: fields.target(),
+            host: fields.host(),
             protocol: match head.map(|head| head.version) {
                 Some(Version::Http10) => Protocol::Http10,
                 _ => Protocol::Http11,
@@ -261,13 +285,14 @@ impl Worker {
             }),
             reason,
             request_id: b"",
-            user_agent: b"",
-            referer: b"",
+            user_agent: fields.user_agent(),
+            referer: fields.referer(),
         };
         self.stats.record(&record);
         if let Some(log) = &mut self.access_log {
             log.log(&record);
         }
+        self.log_fields.push(fields);
     }
 }
 

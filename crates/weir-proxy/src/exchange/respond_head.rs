@@ -151,6 +151,7 @@ impl Worker {
     fn final_head<I: Io>(&mut self, io: &mut I, conn: ConnId, id: ExchangeId, head: &ResponseHead<'_, '_>) {
         let _ = conn;
         let now = io.clock();
+        let date = self.date.text(io.wall());
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         exchange.times.stamp(Phase::Await, now);
         exchange.status = head.status;
@@ -168,7 +169,7 @@ impl Worker {
             exchange.keep_client = false;
         }
         // A request whose body is still on its way would leave the connection in an unknown state.
-        exchange.keep_client &= !self.draining && !exchange.request_broken;
+        exchange.keep_client &= !self.draining && exchange.request_done;
         let view = exchange.view.take();
         let http = view.as_ref().and_then(|view| http_listener(view, exchange.listener));
         let edits =
@@ -180,6 +181,7 @@ impl Worker {
             keep_client: exchange.keep_client,
             chunked: exchange.body_out == BodyOut::Chunked,
             is_head: exchange.is_head,
+            date,
         };
         forward::write_response_head(&mut self.scratch, head, parts);
         // The outbox is not needed any more: a response has begun.

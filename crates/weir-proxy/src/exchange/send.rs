@@ -17,7 +17,6 @@ impl Worker {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         let Some(upstream) = exchange.upstream else { return };
         exchange.state = State::Awaiting;
-        let begun = io.clock();
         let sent = io.send(upstream, &mut [Piece::Lent(&exchange.outbox)]);
         match sent {
             Sent::Failed { given, .. } => {
@@ -27,11 +26,11 @@ impl Worker {
                 self.upstream_failed(io, id, Origin::Upstream, Phase::Send, Reason::UpstreamReset, retry);
             }
             Sent::All => {
-                exchange.times.stamp(Phase::Send, begun);
+                exchange.times.stamp(Phase::Send, io.clock());
                 self.after_send(io, id);
             }
             Sent::Stuck => {
-                exchange.times.stamp(Phase::Send, begun);
+                exchange.times.stamp(Phase::Send, io.clock());
                 // The client stays paused until the endpoint has taken this.
                 self.await_progress(io, id);
             }
@@ -102,29 +101,22 @@ impl Worker {
         io.set_deadline(exchange.client, Some(deadline));
     }
 
-    /// What came right behind the head, before the exchange has a connection: goes into the outbox. Returns the bytes used.
-    pub(crate) fn first_body_bytes<I: Io>(&mut self, io: &mut I, id: ExchangeId, rest: &[u8]) -> usize {
+    /// What came right behind the head, before the exchange has a connection: goes into the outbox. Returns the bytes
+    /// used, or what is wrong with the body.
+    pub(crate) fn first_body_bytes<I: Io>(&mut self, io: &mut I, id: ExchangeId, rest: &[u8]) -> Result<usize, Reason> {
         let limits = self.limits_of(id);
-        let Some(exchange) = self.exchanges.get_mut(id.0) else { return 0 };
+        let Some(exchange) = self.exchanges.get_mut(id.0) else { return Ok(0) };
         let mut outbox = std::mem::take(&mut exchange.outbox);
         let used = self.encode_body(id, rest, &limits, &mut outbox);
-        let Some(exchange) = self.exchanges.get_mut(id.0) else { return rest.len() };
+        let Some(exchange) = self.exchanges.get_mut(id.0) else { return Ok(rest.len()) };
         exchange.outbox = outbox;
-        match used {
-            Ok(used) => {
-                exchange.bytes_in += used as u64;
-                if !exchange.request_done {
-                    // Resumed when the endpoint has taken this.
-                    io.pause(exchange.client);
-                }
-                used
-            }
-            Err(reason) => {
-                // Found before anything was sent: `admit` sees the reason and answers.
-                exchange.reason = Some(reason);
-                rest.len()
-            }
+        let used = used?;
+        exchange.bytes_in += used as u64;
+        if !exchange.request_done {
+            // Resumed when the endpoint has taken this.
+            io.pause(exchange.client);
         }
+        Ok(used)
     }
 
     /// Bytes of the client while its exchange is running. Returns the bytes used; the rest is pipelined requests.
@@ -311,10 +303,14 @@ impl Worker {
             }
             return;
         }
+        let client = exchange.client;
+        // What the client sent ahead is still served (RFC 9112 section 9.6); the last response ends the connection.
+        if exchange.request_done && self.conns.client(client).is_some_and(|client| !client.stash.is_empty()) {
+            return;
+        }
         exchange.keep_client = false;
         if !exchange.request_done && !exchange.request_broken {
             // RFC 9112 section 8: an incomplete request; the endpoint must not take it for a whole one.
-            let client = exchange.client;
             self.forget_client(client);
             io.close(client, Close::Now);
             self.client_gone(io, id);

@@ -1,12 +1,13 @@
 //! `weir check` and `weir explain`, and reading configuration files for every verb.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use weir_config::{Diagnostic, Outcome, Source};
 
-use super::{CheckOptions, ExplainOptions, fail, print};
+use super::{CheckOptions, ExplainOptions, fail, print, wants_colour};
+use crate::server;
 
 /// Reads and resolves a file. All its problems are printed to standard error.
 pub(crate) fn load(path: &Path) -> Result<Outcome, ExitCode> {
@@ -21,7 +22,7 @@ pub(crate) fn load(path: &Path) -> Result<Outcome, ExitCode> {
 
 /// Prints diagnostics.
 pub(crate) fn tell(diagnostics: &[Diagnostic], source: &Source) {
-    let colour = std::io::stderr().is_terminal();
+    let colour = wants_colour(&std::io::stderr());
     for diagnostic in diagnostics {
         // Nobody can be told if standard error is closed.
         let _ = writeln!(std::io::stderr(), "{}", diagnostic.render(source, colour));
@@ -34,8 +35,14 @@ pub(crate) fn check(options: &CheckOptions) -> ExitCode {
         Ok(outcome) => outcome,
         Err(code) => return code,
     };
-    if outcome.has_errors() {
-        let errors = outcome.diagnostics.iter().filter(|d| d.severity == weir_config::Severity::Error).count();
+    let mut errors = outcome.diagnostics.iter().filter(|d| d.severity == weir_config::Severity::Error).count();
+    if let Some(plan) = outcome.plan.as_ref().filter(|_| !options.text_only) {
+        for problem in server::preflight::problems(plan) {
+            errors += 1;
+            fail(&format!("{}: on this machine: {problem}", options.file.display()));
+        }
+    }
+    if errors > 0 {
         let plural = if errors == 1 { "" } else { "s" };
         return fail(&format!("{}: {errors} problem{plural}", options.file.display()));
     }

@@ -1,12 +1,14 @@
 //! `weir run` and `weir proxy`: run a plan until a signal ends it.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use weir_config::Plan;
+use weir_config::{NoFiles, Plan, Source};
+use weir_core::Address;
 use weir_telemetry::event;
 
 use super::{ProxyOptions, RunOptions, config, fail, print};
@@ -22,7 +24,7 @@ pub(crate) fn file(options: &RunOptions) -> ExitCode {
     match config::load(&options.file) {
         Err(code) => code,
         Ok(outcome) => match outcome.plan {
-            Some(plan) => run(&plan, &options.file.display().to_string()),
+            Some(plan) => run(&plan, &options.file.display().to_string(), |_| String::new()),
             None => fail(&format!("{}: not started", options.file.display())),
         },
     }
@@ -30,24 +32,70 @@ pub(crate) fn file(options: &RunOptions) -> ExitCode {
 
 /// `weir proxy`
 pub(crate) fn proxy(options: &ProxyOptions) -> ExitCode {
-    let source = weir_config::proxy_source(&options.listen, &options.to);
-    if options.print {
-        return print(&source.text);
-    }
-    match weir_config::proxy_plan(&options.listen, &options.to) {
-        Ok(plan) => run(&plan, "weir proxy"),
-        Err(diagnostics) => {
-            config::tell(&diagnostics, &source);
-            fail("not started")
-        }
+    let source = proxy_source(options);
+    let outcome = weir_config::load(&source, &NoFiles);
+    config::tell(&outcome.diagnostics, &source);
+    match outcome.plan {
+        None => fail("not started"),
+        Some(_) if options.print => print(&source.text),
+        Some(plan) => run(&plan, &source.name, |running| introduce(options, running)),
     }
 }
 
-fn run(plan: &Plan, source: &str) -> ExitCode {
+/// The configuration that the options stand for.
+fn proxy_source(options: &ProxyOptions) -> Source {
+    let mut source = weir_config::proxy_source(&options.listen, &options.to);
+    match options.metrics.as_deref() {
+        None => {}
+        Some("off") => source.text.push_str("\n[metrics]\nenabled = false\n"),
+        Some(bind) => {
+            // A TOML basic string: quotes and backslashes are escaped.
+            let bind = bind.replace('\\', "\\\\").replace('"', "\\\"");
+            source.text.push_str(&format!("\n[metrics]\nbind = \"{bind}\"\n"));
+        }
+    }
+    source
+}
+
+/// Where Weir listens, and what to try next.
+fn introduce(options: &ProxyOptions, running: &Running) -> String {
+    let servers = options.to.join(", ");
+    let mut text = String::new();
+    for (_, address) in running.addresses() {
+        text.push_str(&format!("weir: {address} -> {servers}\n"));
+    }
+    match running.addresses().first() {
+        Some((_, Address::Unix(path))) => {
+            text.push_str(&format!("  try:   curl -i --unix-socket {} http://localhost/\n", path.display()));
+        }
+        Some((_, Address::Inet(address))) => {
+            text.push_str(&format!("  try:   curl -i http://{}/\n", reachable(*address)))
+        }
+        None => {}
+    }
+    if let Some(metrics) = running.metrics() {
+        text.push_str(&format!("  watch: curl http://{}/clusters\n", reachable(metrics)));
+    }
+    text.push_str("  stop:  Ctrl-C\n");
+    text
+}
+
+/// The address that a client of this machine connects to.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Runs until a signal ends it; `introduction` is printed when the listeners accept connections.
+fn run(plan: &Plan, source: &str, introduction: impl FnOnce(&Running) -> String) -> ExitCode {
     // Before anything else, so that no signal is lost. The thread that hands them on comes later: root can be given up
     // only while there is no second thread.
-    let collected = match Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]) {
-        Ok(signals) => signals,
+    let collected = match collect_signals() {
+        Ok(collected) => collected,
         Err(error) => return fail(&format!("signal handlers: {error}")),
     };
     let running = match server::start(plan) {
@@ -62,9 +110,21 @@ fn run(plan: &Plan, source: &str) -> ExitCode {
     if let Some(address) = running.metrics() {
         tracing::info!(%address, "metrics, health and clusters: http://{address}/");
     }
+    // Standard output may be closed; the log says where Weir listens, too.
+    print(&introduction(&running));
     let Some(signal) = wait_for_stop(&signals, &running) else { return end(running) };
     stop(&running, plan.process.shutdown_timeout, signal, &signals);
     end(running)
+}
+
+/// Signals as they come, from now on. Starts a thread.
+pub(crate) fn signals() -> std::io::Result<Receiver<i32>> {
+    hand_on(collect_signals()?)
+}
+
+/// Installs the handlers. What comes is kept.
+fn collect_signals() -> std::io::Result<Signals> {
+    Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
 }
 
 /// Starts to hand on what is collected. The thread ends with the process.

@@ -5,6 +5,7 @@
 
 mod control;
 mod limits;
+pub(crate) mod preflight;
 mod view;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(crate) use limits::{Limits, LimitsError};
 const MAILBOX: usize = 64 * 1024;
 /// Permission bits of a Unix socket's file unless configured: its user and group.
 const UNIX_MODE: u32 = 0o660;
-/// The keeper's first snapshot takes well below a millisecond; without it, workers start after this.
+/// At start, the keeper has so long to publish the configured endpoints.
 const FIRST_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
 /// After the deadline of a graceful stop, threads have this long to end.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -94,8 +95,15 @@ pub(crate) struct Running {
     access_log: Option<AccessLog>,
     addresses: Vec<(Arc<str>, weir_core::Address)>,
     metrics: Option<std::net::SocketAddr>,
+    view: Arc<dyn weir_control::View>,
     /// Removed when dropped.
     _files: Vec<SocketFile>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
 }
 
 /// How a graceful stop ended.
@@ -144,10 +152,13 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
     shared.connect(loops.iter().map(epoll::Worker::sender).collect(), keeper_loop.sender());
 
     let initial = static_endpoints(plan);
+    // Without endpoints there is nothing to publish, and nothing to wait for.
+    let empty = initial.iter().any(|(_, endpoints)| !endpoints.is_empty()).then(|| shared.generation());
     let mut keeper = Keeper::new(machines, config, Arc::clone(&shared), initial, seed);
-    let first = shared.generation();
     let keeper = spawn("weir-keeper", move || keeper_loop.run(&mut keeper)).map_err(system("starting a thread"))?;
-    await_first_snapshot(&shared, first, plan);
+    if let Some(empty) = empty {
+        await_endpoints(&shared, empty);
+    }
     let mut threads = Vec::with_capacity(workers);
     for (id, mut engine) in loops.into_iter().enumerate() {
         let (shared, log) = (Arc::clone(&shared), access_log.as_ref().map(AccessLog::writer));
@@ -161,7 +172,8 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
     let readiness = Arc::new(Readiness(AtomicU8::new(Readiness::RUNNING)));
     let metrics_address = metrics.as_ref().and_then(|socket| socket.local_addr().ok());
     let observed = view::Observed::new(Arc::clone(&shared), plan, access_log.clone(), Arc::clone(&readiness));
-    let control = control::Control::start(metrics, Arc::new(observed), plan, Arc::clone(&shared))
+    let view: Arc<dyn weir_control::View> = Arc::new(observed);
+    let control = control::Control::start(metrics, Arc::clone(&view), plan, Arc::clone(&shared))
         .map_err(system("starting the control thread"))?;
     for (name, address) in &addresses {
         let name: &str = name;
@@ -177,6 +189,7 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
         access_log,
         addresses,
         metrics: metrics_address,
+        view,
         _files: files,
     })
 }
@@ -190,6 +203,11 @@ impl Running {
     /// Where the observation listener is.
     pub(crate) const fn metrics(&self) -> Option<std::net::SocketAddr> {
         self.metrics
+    }
+
+    /// What the observation listener shows, for readers in this process. It can be read after the end, too.
+    pub(crate) fn view(&self) -> Arc<dyn weir_control::View> {
+        Arc::clone(&self.view)
     }
 
     /// Opens the access log again (after rotation).
@@ -238,15 +256,6 @@ impl Running {
     }
 }
 
-/// Waits until the keeper has entered the endpoints, so that the first client does not find an empty cluster. Clients
-/// that connect meanwhile wait in the listeners' queues.
-fn await_first_snapshot(shared: &Shared, first: u64, plan: &Plan) {
-    let deadline = Instant::now() + FIRST_SNAPSHOT_TIMEOUT;
-    while !plan.clusters.is_empty() && shared.generation() == first && Instant::now() < deadline {
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-}
-
 /// One worker per core that this process may use.
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
@@ -289,6 +298,15 @@ fn open_access_log(log: &plan::AccessLog) -> std::io::Result<AccessLog> {
         plan::LogFormat::Combined => Format::Combined,
     };
     AccessLog::start(target, format)
+}
+
+/// Waits until the keeper has published the endpoints that it was started with. The sockets listen already, so that
+/// early clients wait in the backlog instead of being told that there is no endpoint.
+fn await_endpoints(shared: &Shared, empty: u64) {
+    let deadline = Instant::now() + FIRST_SNAPSHOT_TIMEOUT;
+    while shared.generation() == empty && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
 }
 
 /// The endpoints that need no resolution, per cluster.

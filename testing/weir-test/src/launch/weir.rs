@@ -24,6 +24,9 @@ pub struct WeirOptions {
 ///
 /// In the configuration text, `{port}` stands for the port of the listener, `{port2}` for a second one,
 /// `{metrics}` for the port of the observation listener, and `{dir}` for the test's folder.
+///
+/// With `WEIR_TEST_WORKERS` in the test's environment, a configuration without a `[process]` table gets one
+/// with that number of workers: the same suite runs with one worker, with the default, and with many.
 #[derive(Debug)]
 pub struct Weir {
     process: Process,
@@ -51,7 +54,7 @@ impl Weir {
     pub fn run_with(config: &str, options: &WeirOptions) -> Self {
         let dir = TempDir::new("weir");
         let (port, port2, metrics) = (free_port(), free_port(), free_port());
-        let text = fill_in(config, dir.path(), port, port2, metrics);
+        let text = with_workers(fill_in(config, dir.path(), port, port2, metrics));
         let file = dir.write("weir.toml", text);
         let mut command = Command::new(weir_binary());
         command.arg("run").arg(&file).args(&options.args).current_dir(dir.path());
@@ -127,7 +130,8 @@ impl Weir {
 
     /// Rewrites the configuration file (the same marks stand for the same ports).
     pub fn rewrite_config(&self, config: &str) {
-        self.dir.write("weir.toml", fill_in(config, self.dir.path(), self.port, self.port2, self.metrics));
+        let text = fill_in(config, self.dir.path(), self.port, self.port2, self.metrics);
+        self.dir.write("weir.toml", with_workers(text));
     }
 
     /// The configuration file.
@@ -152,6 +156,16 @@ impl Weir {
     pub fn stop_gracefully(&mut self, deadline: Duration) -> ExitStatus {
         self.process.signal(Signal::TERM);
         self.process.wait_exit(deadline)
+    }
+}
+
+/// The number of workers that the environment asks for.
+const WORKERS: &str = "WEIR_TEST_WORKERS";
+
+fn with_workers(config: String) -> String {
+    match std::env::var(WORKERS) {
+        Ok(workers) if !config.contains("[process]") => format!("{config}\n[process]\nworkers = {workers}\n"),
+        _ => config,
     }
 }
 

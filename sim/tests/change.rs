@@ -1,0 +1,66 @@
+//! Weir changes while it works: it is drained, its endpoints are replaced.
+
+use std::time::Duration;
+
+use weir_core::Reason;
+use weir_sim::{Habits, Manners, Sim, for_each_seed};
+
+#[test]
+fn a_drain_finishes_what_is_in_flight() {
+    for_each_seed("a_drain_finishes_what_is_in_flight", 24, |seed| {
+        let mut sim = Sim::rough(seed);
+        let manners = Manners {
+            service_time: Duration::from_millis(1)..=Duration::from_millis(300),
+            body_max: if seed % 2 == 0 { 200_000 } else { 5_000 },
+            ..Manners::default()
+        };
+        let orders = sim.service("orders", 2, &manners);
+        let text = format!(
+            "[[listener]]\nbind = \"192.0.2.1:80\"\ncluster = \"orders\"\n[listener.timeouts]\nhead = \"2s\"\n\
+             [cluster.orders]\nendpoints = {}\nhealth = {{ enabled = false }}",
+            sim.endpoints(orders)
+        );
+        sim.weir(1 + seed as usize % 3, &text);
+        let habits = Habits { requests: 100_000, slow_reader_permille: 200, body_max: 100_000, ..Habits::default() };
+        sim.clients(2, &habits);
+        sim.play(Duration::from_millis(300 + seed * 7));
+        let in_flight = sim.in_flight();
+        sim.drain();
+        sim.play(Duration::from_secs(20));
+        assert_eq!(sim.workers_running(), 0, "every worker has stopped");
+        sim.check_finished(&in_flight);
+        sim.retire_clients();
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+    });
+}
+
+#[test]
+fn endpoints_are_replaced_under_load() {
+    for_each_seed("endpoints_are_replaced_under_load", 24, |seed| {
+        let mut sim = Sim::rough(seed);
+        let orders = sim.service("orders", 5, &Manners::default());
+        let limits = match seed % 3 {
+            0 => "",
+            1 => "limit = { max_requests = 2, queue_timeout = \"20s\" }",
+            _ => "pool = { max_connections = 2 }\nlimit = { queue_timeout = \"20s\" }",
+        };
+        let text = format!(
+            "[[listener]]\nbind = \"192.0.2.1:80\"\ncluster = \"orders\"\n\
+             [cluster.orders]\nendpoints = {}\nhealth = {{ enabled = false }}\n{limits}",
+            sim.endpoints(orders)
+        );
+        sim.weir(1 + seed as usize % 3, &text);
+        sim.clients(2, &Habits { requests: 150, connections: 6, ..Habits::default() });
+        for round in 0..6 {
+            sim.play(Duration::from_millis(100 + 13 * seed));
+            let first = ((seed + round) % 5) as usize;
+            sim.reconfigure(0, orders, &[first, (first + 1) % 5, (first + 2) % 5]);
+        }
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+        sim.check_reasons(&[Reason::PoolWaitTimeout]);
+        sim.check_all_served();
+        sim.check_excluded(0, Duration::from_secs(25));
+    });
+}

@@ -1,0 +1,144 @@
+//! Limits per endpoint over several workers: places, connections, queues, connections that move between workers.
+
+use std::time::Duration;
+
+use weir_core::Reason;
+use weir_net::mem::{NetConfig, Pieces};
+use weir_sim::{Habits, Manners, Sim, for_each_seed};
+
+/// Many impatient connections before few places.
+fn crowd() -> Habits {
+    Habits { connections: 8, requests: 60, think: Duration::ZERO..=Duration::from_millis(3), ..Habits::default() }
+}
+
+#[test]
+fn places_are_never_more_than_allowed() {
+    for_each_seed("places_are_never_more_than_allowed", 24, |seed| {
+        let mut sim = Sim::rough(seed);
+        let orders = sim.service("orders", 2, &Manners::default());
+        let text = format!(
+            r#"
+            [[listener]]
+            bind = "192.0.2.1:80"
+            cluster = "orders"
+            [cluster.orders]
+            endpoints = {}
+            [cluster.orders.health]
+            enabled = false
+            [cluster.orders.limit]
+            max_requests = {}
+            queue_timeout = "30s"
+            "#,
+            sim.endpoints(orders),
+            1 + seed % 3
+        );
+        sim.weir(1 + seed as usize % 4, &text);
+        sim.clients(2, &crowd());
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+        sim.check_all_served();
+        sim.check_in_flight(1 + seed as u32 % 3);
+    });
+}
+
+#[test]
+fn connections_move_between_workers() {
+    for_each_seed("connections_move_between_workers", 40, |seed| {
+        let mut sim = Sim::rough(seed);
+        let manners = Manners {
+            closes_after: (seed % 2 == 0).then_some(3..=12),
+            announces_close: seed % 4 == 0,
+            ..Manners::default()
+        };
+        let orders = sim.service("orders", 1 + seed as usize % 2, &manners);
+        let text = format!(
+            r#"
+            [[listener]]
+            bind = "192.0.2.1:80"
+            cluster = "orders"
+            [cluster.orders]
+            endpoints = {}
+            health = {{ enabled = false }}
+            outlier = {{ enabled = false }}
+            pool = {{ max_connections = {} }}
+            retry = {{ attempts = 10, min_per_second = 100000 }}
+            limit = {{ queue_timeout = "30s" }}
+            "#,
+            sim.endpoints(orders),
+            1 + seed % 3
+        );
+        sim.weir(2 + seed as usize % 3, &text);
+        sim.clients(2, &Habits { post_permille: if seed % 2 == 0 { 0 } else { 250 }, ..crowd() });
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+        sim.check_all_served();
+    });
+}
+
+#[test]
+fn waits_end_in_time() {
+    for_each_seed("waits_end_in_time", 24, |seed| {
+        let mut sim = Sim::rough(seed);
+        let slow =
+            Manners { service_time: Duration::from_millis(50)..=Duration::from_millis(400), ..Manners::default() };
+        let orders = sim.service("orders", 1, &slow);
+        let limit = if seed % 2 == 0 { "limit" } else { "pool" };
+        let text = format!(
+            r#"
+            [[listener]]
+            bind = "192.0.2.1:80"
+            cluster = "orders"
+            [cluster.orders]
+            endpoints = {}
+            health = {{ enabled = false }}
+            outlier = {{ enabled = false }}
+            pool = {{ max_connections = {} }}
+            limit = {{ max_requests = {}, queue = {}, queue_timeout = "600ms" }}
+            "#,
+            sim.endpoints(orders),
+            if limit == "pool" { 2 } else { 100 },
+            if limit == "pool" { 100 } else { 2 },
+            2 + seed % 20
+        );
+        sim.weir(1 + seed as usize % 3, &text);
+        sim.clients(2, &crowd());
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+        sim.check_reasons(&[Reason::PoolQueueFull, Reason::PoolWaitTimeout]);
+        sim.check_duration_of(Reason::PoolWaitTimeout, Duration::from_millis(600)..=Duration::from_millis(1_600));
+    });
+}
+
+#[test]
+fn slow_readers_hold_the_flow_back() {
+    for_each_seed("slow_readers_hold_the_flow_back", 16, |seed| {
+        let window = 8_192..=16_384;
+        let net = NetConfig { window, pieces: Pieces::Mixed, ..NetConfig::rough(seed) };
+        let mut sim = Sim::new(seed, net);
+        let manners = Manners { body_max: 1_000_000, ..Manners::default() };
+        let films = sim.service("films", 2, &manners);
+        let text = format!(
+            r#"
+            [[listener]]
+            bind = "192.0.2.1:80"
+            cluster = "films"
+            [cluster.films]
+            endpoints = {}
+            health = {{ enabled = false }}
+            "#,
+            sim.endpoints(films)
+        );
+        sim.weir(2, &text);
+        let slow = Habits {
+            connections: 3,
+            requests: 10,
+            slow_reader_permille: 1_000,
+            body_max: 1_000_000,
+            ..Habits::default()
+        };
+        sim.clients(1, &slow);
+        sim.play_to_the_end(Duration::from_mins(20));
+        sim.check();
+        sim.check_all_served();
+    });
+}
