@@ -1,6 +1,8 @@
 //! In the steady state a worker allocates nothing: the real worker on the epoll driver, between real sockets, under an
 //! allocator that counts what the worker's thread asks for.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};

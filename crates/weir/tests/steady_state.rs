@@ -2,6 +2,8 @@
 //!
 //! That nothing is allocated is shown in `crates/weir-proxy/tests/steady_state.rs`, inside the process.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
 mod common;
 
 use std::collections::BTreeMap;
