@@ -65,11 +65,15 @@ mod tests {
         let used = 3 * ALWAYS_KEPT;
         for _ in 0..15 {
             let taken: Vec<_> = (0..used).map(|_| buffers.take()).collect();
-            taken.into_iter().for_each(|buffer| buffers.give(buffer));
+            for buffer in taken {
+                buffers.give(buffer);
+            }
             buffers.housekeep();
         }
         assert_eq!(buffers.free.len(), used);
-        (0..10).for_each(|_| buffers.housekeep());
+        for _ in 0..10 {
+            buffers.housekeep();
+        }
         assert_eq!(buffers.free.len(), ALWAYS_KEPT);
         assert!(buffers.free.capacity() <= 4 * ALWAYS_KEPT);
     }

@@ -1,6 +1,7 @@
 //! In the steady state a worker allocates nothing: the real worker on the epoll driver, between real sockets, under an
 //! allocator that counts what the worker's thread asks for.
 
+#![allow(clippy::print_stdout, reason = "the rate belongs to the result")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -164,7 +165,7 @@ fn clients(weir: SocketAddr, request: &'static str) -> Arc<AtomicU64> {
 }
 
 fn wait_for(answered: &AtomicU64, count: u64) {
-    eventually(Duration::from_secs(120), &format!("{count} responses"), || {
+    eventually(Duration::from_mins(2), &format!("{count} responses"), || {
         let seen = answered.load(Ordering::Relaxed);
         if seen >= count { Ok(()) } else { Err(seen) }
     });
