@@ -9,7 +9,7 @@ const KEPT: usize = 8 * 1024;
 /// Free buffers that are not worth giving back: 32 KiB per worker.
 const ALWAYS_KEPT: usize = 64;
 /// A larger buffer is freed when it is given back.
-const LARGEST_KEPT_BYTES: usize = 4 * 1024;
+const LARGEST_KEPT_BYTES: usize = 16 * 1024;
 /// Capacity of a new buffer: a typical request head with room for what is added.
 const INITIAL_BYTES: usize = 512;
 

@@ -35,6 +35,8 @@ pub struct Settings<E> {
     pub limit: weir_limit::Params,
     /// Connections per endpoint over all workers.
     pub max_connections: u32,
+    /// Workers that pick from the snapshots.
+    pub workers: usize,
     /// Usable share (0.0 to 1.0) below which health is ignored; 0.0 = never.
     pub panic_threshold: f64,
     /// Makes what the owner attaches to a new endpoint.
@@ -130,6 +132,12 @@ impl<E> Cluster<E> {
         self.settle(now);
     }
 
+    /// A probe could not be made for want of something on this machine: it says nothing about the endpoint.
+    pub fn handle_probe_lost(&mut self, probe: ProbeId, now: Instant) {
+        self.checker.handle_probe_lost(probe, now);
+        self.settle(now);
+    }
+
     /// A connection of the data path was refused: evidence at once.
     pub fn handle_refused(&mut self, endpoint: EndpointId, now: Instant) {
         self.checker.handle_refused(endpoint, now);
@@ -193,7 +201,15 @@ impl<E> Cluster<E> {
         let max_requests = self.settings.limit.max_requests.unwrap_or(max_connections).min(max_connections);
         let permits = Permits::new(Some(max_requests), self.settings.limit.queue);
         let ext = (self.settings.attach)(&endpoint);
-        Arc::new(EndpointState::new(id, endpoint, permits, SharedCap::new(max_connections), ext, now))
+        Arc::new(EndpointState::new(
+            id,
+            endpoint,
+            permits,
+            SharedCap::new(max_connections),
+            ext,
+            self.settings.workers,
+            now,
+        ))
     }
 
     /// Carries the machines' outputs over and makes a new snapshot if who gets traffic has changed.

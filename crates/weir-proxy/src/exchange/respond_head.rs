@@ -230,7 +230,7 @@ impl Worker {
         exchange.upstream = None;
         exchange.slot = None;
         match exchange.state {
-            State::Tunnel => self.finish(io, id),
+            State::Tunnel => self.end_tunnel(io, id, Origin::Upstream),
             State::Relaying => self.response_broken(io, id, Origin::Upstream, Reason::UpstreamReset),
             _ => {
                 self.upstream_failed(

@@ -95,7 +95,7 @@ fn run(plan: &Plan, source: &str, introduction: impl FnOnce(&Running) -> String)
     // Before anything else, so that no signal is lost. The thread that hands them on comes later: root can be given up
     // only while there is no second thread.
     let collected = match collect_signals() {
-        Ok(collected) => collected,
+        Ok(signals) => signals,
         Err(error) => return fail(&format!("signal handlers: {error}")),
     };
     let running = match server::start(plan) {
@@ -117,12 +117,12 @@ fn run(plan: &Plan, source: &str, introduction: impl FnOnce(&Running) -> String)
     end(running)
 }
 
-/// Signals as they come, from now on. Starts a thread.
+/// Collects signals and hands them on, for a program that keeps its privileges.
 pub(crate) fn signals() -> std::io::Result<Receiver<i32>> {
     hand_on(collect_signals()?)
 }
 
-/// Installs the handlers. What comes is kept.
+/// Collects signals from now on.
 fn collect_signals() -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
 }
