@@ -1,10 +1,13 @@
 //! Byte buffers lent to exchanges while bytes are in flight and given back afterwards.
 //!
 //! As many are kept as the recent past needed: every [`Buffers::housekeep`] frees half of those that
-//! were never taken since the one before, so the memory of a burst goes back to the allocator.
+//! were never taken since the one before, so the memory of a burst goes back to the allocator. A few stay in any
+//! case, so that a load that goes up and down by some connections does not allocate.
 
 /// Buffers kept for reuse, per worker, at the very most.
 const KEPT: usize = 8 * 1024;
+/// Free buffers that are not worth giving back: 32 KiB per worker.
+const ALWAYS_KEPT: usize = 64;
 /// A larger buffer is freed when it is given back.
 const LARGEST_KEPT_BYTES: usize = 16 * 1024;
 /// Capacity of a new buffer: a typical request head with room for what is added.
@@ -38,9 +41,10 @@ impl Buffers {
     /// Frees half of what lay unused since the last call. Call about once a second.
     pub(crate) fn housekeep(&mut self) {
         let surplus = self.low_water.div_ceil(2);
-        self.free.truncate(self.free.len() - surplus.min(self.free.len()));
-        if self.free.is_empty() {
-            self.free = Vec::new();
+        let kept = self.free.len().saturating_sub(surplus).max(ALWAYS_KEPT);
+        self.free.truncate(kept);
+        if self.free.capacity() > 4 * kept {
+            self.free.shrink_to(2 * kept);
         }
         self.low_water = self.free.len();
     }
@@ -53,20 +57,24 @@ mod tests {
     #[test]
     fn unused_buffers_fade_and_used_ones_stay() {
         let mut buffers = Buffers::default();
-        let taken: Vec<_> = (0..64).map(|_| buffers.take()).collect();
+        let taken: Vec<_> = (0..64 * ALWAYS_KEPT).map(|_| buffers.take()).collect();
         for buffer in taken {
             buffers.give(buffer);
         }
         buffers.housekeep();
-        for _ in 0..10 {
-            let (a, b) = (buffers.take(), buffers.take());
-            buffers.give(a);
-            buffers.give(b);
+        let used = 3 * ALWAYS_KEPT;
+        for _ in 0..15 {
+            let taken: Vec<_> = (0..used).map(|_| buffers.take()).collect();
+            for buffer in taken {
+                buffers.give(buffer);
+            }
             buffers.housekeep();
         }
-        assert_eq!(buffers.free.len(), 2);
-        buffers.housekeep();
-        buffers.housekeep();
-        assert_eq!(buffers.free.len(), 0);
+        assert_eq!(buffers.free.len(), used);
+        for _ in 0..10 {
+            buffers.housekeep();
+        }
+        assert_eq!(buffers.free.len(), ALWAYS_KEPT);
+        assert!(buffers.free.capacity() <= 4 * ALWAYS_KEPT);
     }
 }

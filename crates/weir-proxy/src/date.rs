@@ -1,5 +1,6 @@
 //! The text of `Date`, made once a second.
 
+use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use weir_core::WallTime;
@@ -27,8 +28,11 @@ impl DateCache {
     pub(crate) fn text(&mut self, now: WallTime) -> DateText {
         let second = now.as_nanos() / NANOS;
         if second != self.second {
-            let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
-            if let Ok(text) = text.as_bytes().try_into() {
+            let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
+            let mut text = self.text;
+            let mut rest = &mut text[..];
+            // Each date fills the text exactly; one that did not would leave the last one standing.
+            if write!(rest, "{date}").is_ok() && rest.is_empty() {
                 *self = Self { second, text };
             }
         }

@@ -1,5 +1,7 @@
 //! What clients see while endpoints misbehave: servers that are killed, stopped, slow, broken or unreachable.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -51,6 +53,7 @@ impl Three {
     }
 }
 
+#[allow(clippy::print_stdout, reason = "the rate belongs to the result")]
 fn report(what: &str, tally: &weir_test::Tally) {
     println!(
         "{what}: {} responses in {:.2} s = {:.0}/s, {} errors, slowest {:?}, by server {:?}",
@@ -410,7 +413,7 @@ fn heavy_ten_gibibytes_pass_in_flat_memory() {
     let rate = SIZE as f64 / took.as_secs_f64() / 1e9;
     println!("10 GiB in {took:?} = {rate:.2} GB/s; resident {before} KiB before, {peak} KiB at most meanwhile");
     assert!(peak < before + 8 * 1024, "resident memory grew from {before} KiB to {peak} KiB");
-    assert!(took < Duration::from_secs(120), "{took:?}");
+    assert!(took < Duration::from_mins(2), "{took:?}");
     assert_eq!(log_line(&weir, "/big")["end"], "-");
 }
 

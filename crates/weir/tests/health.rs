@@ -1,11 +1,12 @@
 //! Who gets traffic: probes, ejection, panic, priorities, and names that change their addresses.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
 mod common;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use common::{cluster, config, endpoint, endpoints, health, how_it_ended, start, wait_health};
 use weir_test::{Hostile, Load, LoadOptions, Origin, PATIENCE, Reply, Step, Weir, eventually, free_port};

@@ -1,5 +1,7 @@
 //! What is seen of the traffic: metrics, clusters as JSON, access log. All of it is compared with what the clients did.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -86,7 +88,7 @@ fn counters_say_what_the_clients_did() {
         let seen = endpoint(&weir, origin.port());
         let open = seen["connections_open"].as_u64().unwrap();
         let by_state = ["idle", "busy"].map(|state| weir.metric("weir_endpoint_connections", &[state]).unwrap());
-        if open > 0 && open as f64 == by_state[0] + by_state[1] && open as usize <= origin.open_connections() {
+        if open > 0 && open == (by_state[0] + by_state[1]) as u64 && open as usize <= origin.open_connections() {
             Ok(())
         } else {
             Err((seen, by_state))
@@ -136,13 +138,13 @@ fn the_retry_budget_is_kept_and_what_it_denies_is_counted() {
     for _ in 0..60 {
         assert_eq!(weir.get("/").status, 502);
     }
-    let (done, denied) =
-        (weir.metric("weir_retries_total", &[]).unwrap(), weir.metric("weir_retries_denied_total", &[]).unwrap());
-    assert_eq!(done + denied, 60.0);
+    let count = |name| weir.metric(name, &[]).unwrap() as u64;
+    let (done, denied) = (count("weir_retries_total"), count("weir_retries_denied_total"));
+    assert_eq!(done + denied, 60);
     // One a second, over ten seconds.
-    assert!(done <= 25.0 && denied >= 35.0, "{done} retries, {denied} denied");
+    assert!(done <= 25 && denied >= 35, "{done} retries, {denied} denied");
     let attempts = bad.iter().map(|server| server.heads().len()).sum::<usize>();
-    assert_eq!(attempts as f64, 60.0 + done);
+    assert_eq!(attempts as u64, 60 + done);
 }
 
 const PHASES: [&str; 9] =

@@ -1,5 +1,7 @@
 //! Connections to endpoints: how many, how long, who waits, and what is seen of it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
 mod common;
 
 use std::collections::BTreeSet;

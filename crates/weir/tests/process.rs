@@ -1,5 +1,7 @@
 //! The process: how it starts, what it refuses, and how it ends.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
 mod common;
 
 use std::io::{Read as _, Write as _};

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A member is usable if its weight is above 0, its health check says so and it is not ejected. Of the usable
-//! ones, the lowest priority tier that has any gets all traffic. If the usable share of the cluster is below the panic
+//! ones, the lowest priority tier that has any gets all traffic. If there is none, newcomers that no probe has
+//! answered for yet are tried: a name whose addresses have all been replaced must not be an outage until the first probe. If the usable share of the cluster is below the panic
 //! threshold, health is ignored within the lowest tier: better a slow answer from a doubtful endpoint than the
 //! last healthy one drowned (Envoy's panic threshold). Ejected and draining ones are then included too.
 
@@ -273,7 +274,15 @@ impl<E> Cluster<E> {
             .collect();
         let share = usable.len() as f64 / candidates.len().max(1) as f64;
         let panic = !candidates.is_empty() && share < self.settings.panic_threshold;
-        let usable = first_tier(&usable);
+        let newcomers: Vec<_> = if usable.is_empty() {
+            let unknown = |state: &&Arc<EndpointState<E>>| {
+                self.checker.health(state.id) == Health::Unknown && !self.detector.is_ejected(state.id)
+            };
+            candidates.iter().copied().filter(unknown).collect()
+        } else {
+            Vec::new()
+        };
+        let usable = first_tier(if usable.is_empty() { &newcomers } else { &usable });
         let members = if panic { first_tier(&candidates) } else { usable.clone() };
 
         let before = &self.snapshot;

@@ -191,14 +191,13 @@ impl Connection {
     }
 
     fn exchange(&mut self) -> Result<(u16, String), ClientError> {
-        let mut client = match self.client.take() {
-            Some(client) => client,
-            None => {
-                let client = Client::try_connect(("127.0.0.1", self.options.port));
-                let mut client = client.map_err(|e| ClientError::Io(e.to_string()))?;
-                client.set_timeout(self.options.patience);
-                client
-            }
+        let mut client = if let Some(client) = self.client.take() {
+            client
+        } else {
+            let client = Client::try_connect(("127.0.0.1", self.options.port));
+            let mut client = client.map_err(|e| ClientError::Io(e.to_string()))?;
+            client.set_timeout(self.options.patience);
+            client
         };
         client.send_raw(&self.options.request)?;
         let response = client.read_response()?;
