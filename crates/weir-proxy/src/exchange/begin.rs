@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use weir_balance::{Avoid, HashKey};
 use weir_core::{EndCode, Instant, Origin, Phase, PhaseTimes, Reason};
-use weir_http::{BodyReader, FieldKind, Form, Method, RequestHead, Slots, parse_request};
+use weir_http::{BodyReader, FieldKind, Form, Method, RequestHead, Scheme, Slots, parse_request};
 use weir_net::{Close, ConnId, Io};
 use weir_route::{Action, Fields, RequestView, Rule, normalise_path};
 
@@ -226,6 +226,13 @@ impl Worker {
             self.refuse_request(io, conn, http, Reason::NotImplemented, first_byte, Some(head));
             return Taken::Gone;
         }
+        // RFC 9110 section 7.4: an https resource is not served over an unsecured connection, but for a gateway that is
+        // trusted to have had a secured one.
+        let peer = self.conns.client(conn).and_then(|client| client.peer).map(|peer| peer.ip().to_canonical());
+        if head.target.scheme == Some(Scheme::Https) && !is_trusted(peer, http) {
+            self.refuse_request(io, conn, http, Reason::BadRequest, first_byte, Some(head));
+            return Taken::Gone;
+        }
         // RFC 9110 section 7.6.2: with nothing left, the answer comes from here.
         if head.fields.iter().any(|field| forward::max_forwards(head, field) == Some(0)) {
             return self.answer_as_last(io, conn, http, head, rest, times);
@@ -306,7 +313,7 @@ impl Worker {
         let trusted = is_trusted(peer_ip, http);
         let mut outbox = self.buffers.take();
         let request_id = forward::RequestId::choose(head, trusted, &http.plan.forwarded, &mut self.rng);
-        let wants_upgrade = head.upgrade.is_some() && head.framing.is_empty();
+        let offered = head.upgrade.filter(|_| head.framing.is_empty());
         forward::write_request_head(
             &mut outbox,
             &forward::RequestParts {
@@ -316,7 +323,7 @@ impl Worker {
                 forwarded: &http.plan.forwarded,
                 peer: peer_ip,
                 trusted,
-                wants_upgrade,
+                offered,
             },
             request_id.as_ref(),
         );
@@ -349,7 +356,7 @@ impl Worker {
             version: head.version,
             idempotent: head.method.is_idempotent(),
             is_head: head.method == Method::Head,
-            wants_upgrade,
+            offered: offered.map(Box::from),
             head_len: outbox.len(),
             outbox,
             replayable: true,

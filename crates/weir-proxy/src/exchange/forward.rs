@@ -22,7 +22,8 @@ pub(crate) struct RequestParts<'a, 'b, 's> {
     pub(crate) forwarded: &'a Forwarded,
     pub(crate) peer: Option<IpAddr>,
     pub(crate) trusted: bool,
-    pub(crate) wants_upgrade: bool,
+    /// The protocols that the client offers to switch to.
+    pub(crate) offered: Option<&'a [u8]>,
 }
 
 /// X-Request-ID: the trusted peer's, or 128 random bits in hexadecimal.
@@ -125,8 +126,7 @@ pub(crate) fn write_request_head(
 }
 
 fn write_connection(out: &mut Vec<u8>, parts: &RequestParts<'_, '_, '_>, te_trailers: bool) {
-    let upgrade = parts.head.upgrade.filter(|_| parts.wants_upgrade);
-    match (upgrade, te_trailers) {
+    match (parts.offered, te_trailers) {
         (Some(protocol), te) => {
             write::field(out, "Upgrade", protocol);
             out.extend_from_slice(if te { b"Connection: upgrade, TE\r\n" } else { b"Connection: upgrade\r\n" });
@@ -330,6 +330,15 @@ fn write_edits(out: &mut Vec<u8>, edits: &HeaderEdits) {
     }
 }
 
+/// Whether each protocol of an answer's `Upgrade` was among those offered (RFC 9110 section 7.8: only to such a one may
+/// a server switch; names are compared without case).
+pub(crate) fn was_offered(answer: &[u8], offered: &[u8]) -> bool {
+    fn protocols(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+        list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+    }
+    protocols(answer).all(|name| protocols(offered).any(|offer| offer.eq_ignore_ascii_case(name)))
+}
+
 /// Whether a comma-separated list holds a token (parameters after `;` are ignored).
 fn contains_token(list: &[u8], token: &[u8]) -> bool {
     list.split(|&byte| byte == b',').any(|item| {
@@ -341,6 +350,15 @@ fn contains_token(list: &[u8], token: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_offered_is_agreed() {
+        assert!(was_offered(b"WebSocket", b"h2c, websocket"));
+        assert!(was_offered(b"a/1 , b", b"b,a/1"));
+        assert!(!was_offered(b"h2c", b"websocket"));
+        assert!(!was_offered(b"websocket, h2c", b"websocket"));
+        assert!(!was_offered(b"web", b"websocket"));
+    }
 
     #[test]
     fn tokens_are_found_in_lists() {
