@@ -169,6 +169,10 @@ fn rfc9110_15_2_2_a_101_that_nobody_asked_for_is_a_502() {
     let bare = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
     let server = Hostile::always(vec![Step::ReadHead, Step::send(bare), Step::Hang]);
     refused_as_bad_gateway(&front(&server), ASK);
+    // Or that switches to something else than was offered.
+    let other = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n";
+    let server = Hostile::always(vec![Step::ReadHead, Step::send(other), Step::Hang]);
+    refused_as_bad_gateway(&front(&server), ASK);
 }
 
 #[test]
