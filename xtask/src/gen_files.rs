@@ -24,6 +24,7 @@ const GENERATED: &[Generated] = &[
         package: "weir-config",
         test: "generated",
     },
+    Generated { files: "docs/reference/cli/ (help, manual pages, completions)", package: "weir", test: "generated" },
     Generated { files: "docs/reference/metrics.md", package: "weir-telemetry", test: "reference" },
 ];
 

@@ -10,7 +10,7 @@ use weir_cluster::Waiter;
 use weir_core::hash::Rng;
 use weir_core::{ClusterId, EndpointId};
 use weir_net::{Close, ConnId, Detached, Io, IoFault, ListenerId, Protocol, PumpEnd};
-use weir_pool_core::ConnMeta;
+use weir_pool_core::{CloseReason, ConnMeta};
 use weir_telemetry::{AccessLogWriter, WorkerStats};
 
 use crate::buffers::Buffers;
@@ -21,6 +21,7 @@ use crate::log::LogFields;
 use crate::runtime::{ListenerKind, Shared};
 use crate::slab::Slab;
 use crate::tcp::Session;
+pub use crate::view::EndpointRecord;
 use crate::view::{Endpoints, LocalEndpoint, View};
 
 /// How often a worker trims pools and buffers and looks after what has no deadline of its own.
@@ -29,6 +30,10 @@ pub(crate) const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 const TIMER_HOUSEKEEPING: u32 = 0;
+/// Looks whether the last responses of a drain have left.
+const TIMER_DRAIN: u32 = 1;
+/// How often it does.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// What other threads tell a worker.
 #[derive(Debug)]
@@ -39,8 +44,8 @@ pub enum Message {
     Granted {
         /// Whose place it is.
         cluster: ClusterId,
-        /// Whose place it is.
-        endpoint: EndpointId,
+        /// Whose place it is: the record itself, since the endpoint may have left the configuration meanwhile.
+        endpoint: EndpointRecord,
         /// Who waited.
         waiter: Waiter,
     },
@@ -57,8 +62,8 @@ pub enum Message {
     Adopt {
         /// To which endpoint.
         cluster: ClusterId,
-        /// To which endpoint.
-        endpoint: EndpointId,
+        /// To which endpoint: the record itself, since the endpoint may have left the configuration meanwhile.
+        endpoint: EndpointRecord,
         /// The connection.
         conn: Detached,
         /// Its age and uses.
@@ -99,10 +104,14 @@ pub struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) access_log: Option<AccessLogWriter>,
     pub(crate) draining: bool,
+    /// Listeners are open: not before the first snapshot with endpoints.
+    accepting: bool,
     /// `Date` of the current second.
     pub(crate) date: DateCache,
     /// HTTP clients connected.
     pub(crate) open_clients: usize,
+    /// Events of the batch under way.
+    pub(crate) events: u32,
     /// Buffers of the access log's fields, reused.
     #[allow(clippy::vec_box, reason = "the boxes are what is reused: an exchange holds one only while the log is on")]
     pub(crate) log_fields: Vec<Box<LogFields>>,
@@ -131,8 +140,10 @@ impl Worker {
             stats,
             access_log,
             draining: false,
+            accepting: true,
             date: DateCache::default(),
             open_clients: 0,
+            events: 0,
             log_fields: Vec::new(),
             shared,
         }
@@ -146,6 +157,7 @@ impl Worker {
         }
         let (view, gone) = self.endpoints.adopt(self.shared.snapshot(), generation);
         self.view = Rc::new(view);
+        self.set_accepting(io, true);
         for local in gone {
             self.empty_pool(io, local);
             self.endpoints.reap(local);
@@ -160,6 +172,15 @@ impl Worker {
             self.empty_pool(io, local);
         }
         self.warm_pools(io);
+    }
+
+    fn set_accepting<I: Io>(&mut self, io: &mut I, on: bool) {
+        if self.accepting != on {
+            self.accepting = on;
+            for index in 0..self.view.snapshot.config.listeners.len() {
+                io.set_accepting(ListenerId(index as u32), on);
+            }
+        }
     }
 
     fn housekeep<I: Io>(&mut self, io: &mut I) {
@@ -197,14 +218,26 @@ impl Worker {
         self.finish_drain(io);
     }
 
-    /// Stops the loop when a drain has nothing left to wait for.
+    /// Stops the loop when a drain has nothing left to wait for: no client, no session, and no connection that
+    /// still gives its last bytes to a client.
     pub(crate) fn finish_drain<I: Io>(&mut self, io: &mut I) {
-        if self.draining && self.open_clients == 0 && self.sessions.len() == 0 {
-            if let Some(log) = &mut self.access_log {
-                log.flush();
-            }
-            io.stop();
+        if !self.draining || self.open_clients != 0 || self.sessions.len() != 0 {
+            return;
         }
+        if io.lingering() > 0 {
+            // Clients that have not read the end of their response yet would be cut.
+            io.set_timer(TIMER_DRAIN, Some(io.now() + DRAIN_LOOK));
+            return;
+        }
+        // Other workers may wait for these connections' places.
+        let upstreams: Vec<ConnId> = self.conns.upstreams().collect();
+        for conn in upstreams {
+            self.discard_upstream(io, conn, CloseReason::Shutdown);
+        }
+        if let Some(log) = &mut self.access_log {
+            log.flush();
+        }
+        io.stop();
     }
 
     pub(crate) fn exchange(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
@@ -218,10 +251,16 @@ impl<I: Io> Protocol<I> for Worker {
     fn on_start(&mut self, io: &mut I) {
         let now = io.now();
         io.set_timer(TIMER_HOUSEKEEPING, Some(now + HOUSEKEEPING));
+        if self.view.generation == Shared::UNPUBLISHED {
+            // The keeper has not entered the endpoints yet: clients wait a moment instead of being refused.
+            self.set_accepting(io, false);
+            self.refresh(io);
+        }
         self.warm_pools(io);
     }
 
     fn on_accepted(&mut self, io: &mut I, conn: ConnId, listener: ListenerId, peer: Option<SocketAddr>) {
+        self.events += 1;
         self.stats.accepted.inc();
         let Some(config) = self.view.snapshot.config.listeners.get(listener.0 as usize) else {
             io.close(conn, Close::Reset);
@@ -242,6 +281,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_connected(&mut self, io: &mut I, conn: ConnId, result: Result<(), IoFault>) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Upstream(_)) => self.upstream_connected(io, conn, result),
             Some(&mut Role::Tcp { session, .. }) => self.session_connected(io, session, conn, result),
@@ -251,6 +291,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_data(&mut self, io: &mut I, conn: ConnId, data: &[u8]) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Client(_)) => self.client_data(io, conn, data),
             Some(Role::Upstream(_)) => self.upstream_data(io, conn, data),
@@ -262,6 +303,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_eof(&mut self, io: &mut I, conn: ConnId) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Client(_)) => self.client_eof(io, conn),
             Some(Role::Upstream(_)) => self.upstream_eof(io, conn),
@@ -272,6 +314,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_drained(&mut self, io: &mut I, conn: ConnId) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Client(_)) => self.client_drained(io, conn),
             Some(Role::Upstream(_)) => self.upstream_drained(io, conn),
@@ -281,6 +324,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_pumped(&mut self, io: &mut I, from: ConnId, moved: u64, end: PumpEnd) {
+        self.events += 1;
         match self.conns.role(from) {
             Some(Role::Client(_)) => self.client_pumped(io, from, moved, end),
             Some(Role::Upstream(_)) => self.upstream_pumped(io, from, moved, end),
@@ -291,6 +335,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_reset(&mut self, io: &mut I, conn: ConnId, fault: IoFault) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Client(_)) => self.client_reset(io, conn),
             Some(Role::Upstream(_)) => self.upstream_reset(io, conn, fault),
@@ -301,6 +346,7 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_deadline(&mut self, io: &mut I, conn: ConnId) {
+        self.events += 1;
         match self.conns.role(conn) {
             Some(Role::Client(_)) => self.client_deadline(io, conn),
             Some(&mut Role::Tcp { session, .. }) => self.session_deadline(io, session),
@@ -310,18 +356,21 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_timer(&mut self, io: &mut I, key: u32) {
-        if key == TIMER_HOUSEKEEPING {
-            self.housekeep(io);
+        match key {
+            TIMER_HOUSEKEEPING => self.housekeep(io),
+            TIMER_DRAIN => self.finish_drain(io),
+            _ => {}
         }
     }
 
     fn on_message(&mut self, io: &mut I, message: Message) {
+        self.stats.loop_messages.inc();
         match message {
             Message::Refresh => self.refresh(io),
-            Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, endpoint, waiter),
+            Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, &endpoint, waiter),
             Message::Yield { cluster, endpoint, worker } => self.yield_connection(io, cluster, endpoint, worker),
             Message::Adopt { cluster, endpoint, conn, meta } => {
-                self.adopt_connection(io, cluster, endpoint, conn, meta);
+                self.adopt_connection(io, cluster, &endpoint, conn, meta);
             }
             Message::Room { cluster, endpoint } => self.room_for_connection(io, cluster, endpoint),
             Message::Drain => self.drain(io),
@@ -336,9 +385,16 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_batch(&mut self, io: &mut I) {
+        self.stats.loop_wakeups.inc();
+        self.stats.loop_events.add(u64::from(std::mem::take(&mut self.events)));
         self.refresh(io);
-        if let Some(log) = &mut self.access_log {
-            log.flush();
+        if self.shared.is_draining() && !self.draining {
+            self.drain(io);
+        }
+        self.go_on(io);
+        if !self.ready.is_empty() {
+            // More than one burst: the others get their turn first.
+            self.shared.tell_worker(self.id, Message::Refresh);
         }
     }
 }

@@ -17,9 +17,9 @@ use weir_telemetry::{LogFormat, LoggingError, init_logging};
 
 pub(crate) use run::signals;
 
-/// A load balancer that says where the traffic is stuck.
+/// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, about, long_about = LONG_ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "weir", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(propagate_version = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -27,6 +27,8 @@ pub(crate) struct Cli {
     #[command(flatten)]
     log: LogOptions,
 }
+
+const ABOUT: &str = "A load balancer that says where the traffic is stuck";
 
 const LONG_ABOUT: &str = "\
 Weir balances HTTP/1.1 and TCP traffic over the endpoints of a service: it checks their health, pools the \

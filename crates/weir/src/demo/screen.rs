@@ -111,7 +111,8 @@ impl Picture<'_> {
         let addresses = text::addresses(self.stage);
         let rows = Layout::vertical([
             Constraint::Length(1),
-            Constraint::Length(addresses.len() as u16 + 2),
+            // The configuration needs the room.
+            Constraint::Length(if self.show_config { 0 } else { addresses.len() as u16 + 2 }),
             Constraint::Length(6),
             Constraint::Length(self.span.endpoints.len() as u16 + 3),
             Constraint::Min(3),

@@ -69,7 +69,11 @@ pub(crate) fn summary(ran: Duration, span: &Span, falls: &[Fall]) -> String {
         format!("{} s: {} requests answered, {} errors seen by clients", ran.as_secs(), span.answered, span.errors);
     let _ = write!(out, ", {} tried again on another server", span.retries);
     for Fall { name, down, up, .. } in falls.iter().filter(|fall| fall.down > 0) {
-        let _ = write!(out, "; {name} went down {} and came back {}", times(*down), times(*up));
+        let _ = write!(out, "; {name} went down {}", times(*down));
+        let _ = match up {
+            0 => write!(out, " and was not back yet"),
+            up => write!(out, " and came back {}", times(*up)),
+        };
     }
     out.push_str(".\n");
     out

@@ -189,6 +189,22 @@ fn an_upgrade_with_a_body_does_not_tunnel() {
 }
 
 #[test]
+fn an_upgrade_to_http2_is_not_offered_on() {
+    // It would lead past every route: HTTP/2 straight to the endpoint.
+    let origin = Origin::named("plain");
+    let weir = front_of(&origin);
+    for protocols in ["h2c", "websocket, H2C", "HTTP/2.0"] {
+        let lines = "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__";
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\nUpgrade: {protocols}\r\n\r\n");
+        assert_eq!(ask(&weir, head).text(), "plain");
+        let request = origin.requests().pop().unwrap();
+        for name in ["upgrade", "connection", "http2-settings"] {
+            assert_eq!(request.field(name), None, "{name}");
+        }
+    }
+}
+
+#[test]
 fn an_idle_tunnel_is_closed() {
     let server = Hostile::always(vec![Step::ReadHead, Step::send(SWITCH), Step::ReadUntilClosed]);
     let weir = Setup::port(server.port()).table("timeouts", "tunnel_idle = \"200ms\"").run();
