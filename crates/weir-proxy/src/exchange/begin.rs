@@ -249,7 +249,9 @@ impl Worker {
             return Taken::Gone;
         }
         // RFC 9110 section 7.6.2: with nothing left, the answer comes from here.
-        if head.fields.iter().any(|field| forward::max_forwards(head, field) == Some(0)) {
+        if matches!(head.method, Method::Options | Method::Trace)
+            && head.fields.iter().any(|field| forward::max_forwards(head, field) == Some(0))
+        {
             return self.answer_as_last(io, conn, http, head, rest, times);
         }
         let raw_path: &[u8] = if head.target.path.is_empty() { b"/" } else { head.target.path };
