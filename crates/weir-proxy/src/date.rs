@@ -1,5 +1,6 @@
 //! The text of `Date`, made once a second.
 
+use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use weir_core::WallTime;
@@ -27,8 +28,10 @@ impl DateCache {
     pub(crate) fn text(&mut self, now: WallTime) -> DateText {
         let second = now.as_nanos() / NANOS;
         if second != self.second {
-            let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
-            if let Ok(text) = text.as_bytes().try_into() {
+            let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
+            let mut text = self.text;
+            // Written in place: nothing is allocated. A date of another length cannot be (years have four digits).
+            if write!(&mut text[..], "{date}").is_ok() {
                 *self = Self { second, text };
             }
         }
