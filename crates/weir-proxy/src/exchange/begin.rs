@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use weir_balance::{Avoid, HashKey};
 use weir_core::{EndCode, Instant, Origin, Phase, PhaseTimes, Reason};
-use weir_http::{BodyReader, FieldKind, Form, Method, RequestHead, Slots, parse_request};
+use weir_http::{BodyReader, FieldKind, Form, Method, RequestHead, Scheme, Slots, parse_request};
 use weir_net::{Close, ConnId, Io};
 use weir_route::{Action, Fields, RequestView, Rule, normalise_path};
 
@@ -241,8 +241,17 @@ impl Worker {
             self.refuse_request(io, conn, http, Reason::NotImplemented, first_byte, Some(head));
             return Taken::Gone;
         }
+        // RFC 9110 section 7.4: an https resource is not served over an unsecured connection, but for a gateway that is
+        // trusted to have had a secured one.
+        let peer = self.conns.client(conn).and_then(|client| client.peer).map(|peer| peer.ip().to_canonical());
+        if head.target.scheme == Some(Scheme::Https) && !is_trusted(peer, http) {
+            self.refuse_request(io, conn, http, Reason::BadRequest, first_byte, Some(head));
+            return Taken::Gone;
+        }
         // RFC 9110 section 7.6.2: with nothing left, the answer comes from here.
-        if head.fields.iter().any(|field| forward::max_forwards(head, field) == Some(0)) {
+        if matches!(head.method, Method::Options | Method::Trace)
+            && head.fields.iter().any(|field| forward::max_forwards(head, field) == Some(0))
+        {
             return self.answer_as_last(io, conn, http, head, rest, times);
         }
         let raw_path: &[u8] = if head.target.path.is_empty() { b"/" } else { head.target.path };
@@ -322,8 +331,7 @@ impl Worker {
         let mut outbox = self.buffers.take();
         let request_id = forward::RequestId::choose(head, trusted, &http.plan.forwarded, &mut self.rng);
         // `h2c` would lead past every route and rule: HTTP/2 to the endpoint inside a tunnel.
-        let wants_upgrade =
-            head.framing.is_empty() && head.upgrade.is_some_and(|protocols| !forward::names_http2(protocols));
+        let offered = head.upgrade.filter(|protocols| head.framing.is_empty() && !forward::names_http2(protocols));
         forward::write_request_head(
             &mut outbox,
             &forward::RequestParts {
@@ -333,7 +341,7 @@ impl Worker {
                 forwarded: &http.plan.forwarded,
                 peer: peer_ip,
                 trusted,
-                wants_upgrade,
+                offered,
             },
             request_id.as_ref(),
         );
@@ -366,7 +374,7 @@ impl Worker {
             version: head.version,
             idempotent: head.method.is_idempotent(),
             is_head: head.method == Method::Head,
-            wants_upgrade,
+            offered: offered.map(Box::from),
             head_len: outbox.len(),
             outbox,
             replayable: true,

@@ -22,7 +22,8 @@ pub(crate) struct RequestParts<'a, 'b, 's> {
     pub(crate) forwarded: &'a Forwarded,
     pub(crate) peer: Option<IpAddr>,
     pub(crate) trusted: bool,
-    pub(crate) wants_upgrade: bool,
+    /// The protocols that the client offers to switch to.
+    pub(crate) offered: Option<&'a [u8]>,
 }
 
 /// X-Request-ID: the trusted peer's, or 128 random bits in hexadecimal.
@@ -125,8 +126,7 @@ pub(crate) fn write_request_head(
 }
 
 fn write_connection(out: &mut Vec<u8>, parts: &RequestParts<'_, '_, '_>, te_trailers: bool) {
-    let upgrade = parts.head.upgrade.filter(|_| parts.wants_upgrade);
-    match (upgrade, te_trailers) {
+    match (parts.offered, te_trailers) {
         (Some(protocol), te) => {
             write::field(out, "Upgrade", protocol);
             out.extend_from_slice(if te { b"Connection: upgrade, TE\r\n" } else { b"Connection: upgrade\r\n" });
@@ -148,11 +148,9 @@ pub(crate) fn max_forwards(head: &RequestHead<'_, '_>, field: &Field<'_>) -> Opt
 fn is_written_anew(kind: FieldKind, parts: &RequestParts<'_, '_, '_>) -> bool {
     match kind {
         FieldKind::Host | FieldKind::ContentLength | FieldKind::TransferEncoding => true,
-        // A peer on a Unix socket has no address to add: what it says about its own client stays as it is.
-        FieldKind::XForwardedFor | FieldKind::XRealIp => {
-            parts.forwarded.x_forwarded && parts.peer.is_some() || !parts.trusted
+        FieldKind::XForwardedFor | FieldKind::XForwardedProto | FieldKind::XForwardedHost | FieldKind::XRealIp => {
+            parts.forwarded.x_forwarded || !parts.trusted
         }
-        FieldKind::XForwardedProto | FieldKind::XForwardedHost => parts.forwarded.x_forwarded || !parts.trusted,
         FieldKind::XForwardedPort => !parts.trusted,
         FieldKind::Forwarded => parts.forwarded.forwarded || !parts.trusted,
         FieldKind::XRequestId => parts.forwarded.request_id,
@@ -330,6 +328,15 @@ fn write_edits(out: &mut Vec<u8>, edits: &HeaderEdits) {
     }
 }
 
+/// Whether each protocol of an answer's `Upgrade` was among those offered (RFC 9110 section 7.8: only to such a one may
+/// a server switch; names are compared without case).
+pub(crate) fn was_offered(answer: &[u8], offered: &[u8]) -> bool {
+    fn protocols(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+        list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+    }
+    protocols(answer).all(|name| protocols(offered).any(|offer| offer.eq_ignore_ascii_case(name)))
+}
+
 /// Whether an `Upgrade` list names HTTP/2 (`h2c`, `h2`, `HTTP/2.0`).
 pub(crate) fn names_http2(protocols: &[u8]) -> bool {
     protocols.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).any(|protocol| {
@@ -352,6 +359,15 @@ fn contains_token(list: &[u8], token: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_offered_is_agreed() {
+        assert!(was_offered(b"WebSocket", b"h2c, websocket"));
+        assert!(was_offered(b"a/1 , b", b"b,a/1"));
+        assert!(!was_offered(b"h2c", b"websocket"));
+        assert!(!was_offered(b"websocket, h2c", b"websocket"));
+        assert!(!was_offered(b"web", b"websocket"));
+    }
 
     #[test]
     fn http2_is_found_among_protocols() {

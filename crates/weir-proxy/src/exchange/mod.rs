@@ -105,7 +105,8 @@ pub(crate) struct Exchange {
     pub(crate) version: Version,
     pub(crate) idempotent: bool,
     pub(crate) is_head: bool,
-    pub(crate) wants_upgrade: bool,
+    /// The protocols that the client offers to switch to.
+    pub(crate) offered: Option<Box<[u8]>>,
     /// Head, and the body while it is small enough to be sent again.
     pub(crate) outbox: Vec<u8>,
     pub(crate) head_len: usize,

@@ -126,7 +126,11 @@ impl Worker {
     /// Only an answer to a request for an upgrade may switch protocols (RFC 9110 section 15.2.2).
     fn upgrade_head<I: Io>(&mut self, io: &mut I, id: ExchangeId, head: &ResponseHead<'_, '_>) -> Next {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return Next::Ended };
-        if !exchange.wants_upgrade || head.upgrade.is_none() || !exchange.request_done {
+        let agreed = match (head.upgrade, &exchange.offered) {
+            (Some(answer), Some(offered)) => forward::was_offered(answer, offered),
+            _ => false,
+        };
+        if !agreed || !exchange.request_done {
             self.upstream_failed(io, id, Origin::Upstream, Phase::Await, Reason::BadResponse, Retry::Never);
             return Next::Ended;
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use weir_test::{Hostile, Origin, PATIENCE, Reply, Step, eventually};
 
-use crate::setup::{answering, ask, assert_closed, front, front_of};
+use crate::setup::{Setup, answering, ask, assert_closed, front, front_of};
 
 #[test]
 fn rfc9110_4_2_1_an_empty_host_is_refused() {
@@ -20,6 +20,40 @@ fn rfc9110_4_2_1_an_empty_host_is_refused() {
 }
 
 #[test]
+fn rfc9110_3_3_each_request_of_a_connection_is_judged_by_itself() {
+    let origin = Origin::named("web");
+    let route = "[[route]]\nhost = \"fixed.example\"\nrespond = { body = \"fixed\" }";
+    let weir = Setup::port(origin.port()).rest(route).run();
+    let mut client = weir.client();
+    for (host, expected) in [("h", "web"), ("fixed.example", "fixed"), ("h", "web"), ("fixed.example", "fixed")] {
+        client.send_raw(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+        assert_eq!(client.read_response().unwrap().text(), expected);
+    }
+}
+
+#[test]
+fn rfc9110_7_4_an_https_target_needs_a_secured_connection_or_a_trusted_gateway() {
+    let origin = Origin::named("a");
+    let bytes = "GET https://h.example/p HTTP/1.1\r\nHost: h.example\r\n\r\n";
+    let weir = front_of(&origin);
+    assert_eq!((ask(&weir, bytes).status, origin.answered()), (400, 0));
+    let weir = Setup::port(origin.port()).listener("trusted = \"127.0.0.1\"").run();
+    assert_eq!(ask(&weir, bytes).status, 200);
+    assert_eq!(origin.requests()[0].target(), "/p");
+}
+
+#[test]
+fn rfc9110_10_1_1_a_100_is_followed_by_a_final_status() {
+    let server = Hostile::always(vec![Step::ReadHead, Step::send("HTTP/1.1 100 Continue\r\n\r\n"), Step::ReadBytes(1)]);
+    let weir = front(&server);
+    let mut client = weir.client();
+    client.send_raw("PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n").unwrap();
+    assert_eq!(client.read_head().unwrap().start_line, "HTTP/1.1 100 Continue");
+    client.send_raw("abc").unwrap();
+    assert_eq!(client.read_response().unwrap().status, 502, "the endpoint has gone without one");
+}
+
+#[test]
 fn rfc9110_7_7_content_and_what_describes_it_are_not_touched() {
     let fields = [
         ("Cache-Control", "no-transform"),
@@ -30,6 +64,8 @@ fn rfc9110_7_7_content_and_what_describes_it_are_not_touched() {
         ("ETag", "W/\"a\""),
         ("Last-Modified", "Tue, 15 Nov 1994 08:12:31 GMT"),
         ("Vary", "Accept"),
+        ("Allow", "GET, ODD"),
+        ("WWW-Authenticate", "Basic realm=\"r\""),
         ("Server", "origin"),
     ];
     let origin = Origin::start(move |_| {
@@ -38,7 +74,7 @@ fn rfc9110_7_7_content_and_what_describes_it_are_not_touched() {
         fields.iter().fold(reply, |reply, (name, value)| reply.with(name, *value))
     });
     let weir = front_of(&origin);
-    let conditions = "Range: bytes=0-3\r\nIf-Range: \"a\"\r\nIf-None-Match: \"b\"\r\nIf-Modified-Since: then\r\nAccept-Encoding: br\r\n";
+    let conditions = "Range: bytes=0-3\r\nIf-Range: \"a\"\r\nIf-None-Match: \"b\"\r\nIf-Modified-Since: then\r\nAuthorization: Basic eA==\r\nAccept-Encoding: br\r\n";
     let response = ask(&weir, format!("GET / HTTP/1.1\r\nHost: h\r\n{conditions}\r\n"));
     assert_eq!((response.status, response.text().as_str()), (206, "\u{1f}\u{8b}<>"));
     for (name, value) in fields {

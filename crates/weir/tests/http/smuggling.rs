@@ -314,10 +314,6 @@ fn fault(weir: &Weir, origin: &Origin, bytes: &[u8], expect: &Expect, size: usiz
             break;
         }
     }
-    if !goes_on {
-        // Something that ends half-way is not to be waited for; what is refused is refused without it.
-        client.half_close();
-    }
     let (wanted, want_statuses): (Vec<String>, Vec<u16>) = match expect {
         Refused(status) => (Vec::new(), vec![*status]),
         Arrive(requests) => {

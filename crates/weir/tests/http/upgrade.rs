@@ -169,6 +169,10 @@ fn rfc9110_15_2_2_a_101_that_nobody_asked_for_is_a_502() {
     let bare = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
     let server = Hostile::always(vec![Step::ReadHead, Step::send(bare), Step::Hang]);
     refused_as_bad_gateway(&front(&server), ASK);
+    // Or that switches to something else than was offered.
+    let other = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n";
+    let server = Hostile::always(vec![Step::ReadHead, Step::send(other), Step::Hang]);
+    refused_as_bad_gateway(&front(&server), ASK);
 }
 
 #[test]
@@ -182,6 +186,22 @@ fn an_upgrade_with_a_body_does_not_tunnel() {
         (request.field("upgrade"), request.field("connection"), request.body.as_slice()),
         (None, None, &b"abc"[..])
     );
+}
+
+#[test]
+fn an_upgrade_to_http2_is_not_offered_on() {
+    // It would lead past every route: HTTP/2 straight to the endpoint.
+    let origin = Origin::named("plain");
+    let weir = front_of(&origin);
+    for protocols in ["h2c", "websocket, H2C", "HTTP/2.0"] {
+        let lines = "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__";
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\nUpgrade: {protocols}\r\n\r\n");
+        assert_eq!(ask(&weir, head).text(), "plain");
+        let request = origin.requests().pop().unwrap();
+        for name in ["upgrade", "connection", "http2-settings"] {
+            assert_eq!(request.field(name), None, "{name}");
+        }
+    }
 }
 
 #[test]
