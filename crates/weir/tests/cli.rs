@@ -1,5 +1,7 @@
 //! The command line: what is printed where, and exit codes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a failed test")]
+
 mod verbs;
 
 use verbs::{Ran, weir, weir_in};

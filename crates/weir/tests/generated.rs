@@ -1,5 +1,7 @@
 //! The pages about the command line are those of today's program. `UPDATE=1` writes them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a failed test")]
+
 mod verbs;
 
 use std::fmt::Write as _;

@@ -55,13 +55,9 @@ pub(crate) fn check(options: &CheckOptions) -> ExitCode {
 /// `weir explain`
 pub(crate) fn explain(options: &ExplainOptions) -> ExitCode {
     let Some(code) = &options.code else {
-        let lines: String = weir_config::CODES
-            .iter()
-            .copied()
-            .flatten()
-            .map(|entry| format!("{}  {}\n", entry.code, entry.title))
-            .collect();
-        return print(&lines);
+        let all = weir_config::CODES.iter().copied().flatten();
+        let lines: Vec<String> = all.map(|entry| format!("{}  {}\n", entry.code, entry.title)).collect();
+        return print(&lines.concat());
     };
     match weir_config::explain(code) {
         Some(explanation) => print(&explanation.render()),

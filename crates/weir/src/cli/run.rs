@@ -51,7 +51,7 @@ fn proxy_source(options: &ProxyOptions) -> Source {
         Some(bind) => {
             // A TOML basic string: quotes and backslashes are escaped.
             let bind = bind.replace('\\', "\\\\").replace('"', "\\\"");
-            source.text.push_str(&format!("\n[metrics]\nbind = \"{bind}\"\n"));
+            source.text += &["\n[metrics]\nbind = \"", &bind, "\"\n"].concat();
         }
     }
     source
@@ -60,24 +60,19 @@ fn proxy_source(options: &ProxyOptions) -> Source {
 /// Where Weir listens, and what to try next.
 fn introduce(options: &ProxyOptions, running: &Running) -> String {
     let servers = options.to.join(", ");
-    let mut text = String::new();
-    for (_, address) in running.addresses() {
-        text.push_str(&format!("weir: {address} -> {servers}\n"));
-    }
-    match running.addresses().first() {
-        Some((_, Address::Unix(path))) => {
-            text.push_str(&format!("  try:   curl -i --unix-socket {} http://localhost/\n", path.display()));
-        }
-        Some((_, Address::Inet(address))) => {
-            text.push_str(&format!("  try:   curl -i http://{}/\n", reachable(*address)))
-        }
-        None => {}
+    let mut lines: Vec<String> =
+        running.addresses().iter().map(|(_, address)| format!("weir: {address} -> {servers}")).collect();
+    if let Some((_, address)) = running.addresses().first() {
+        lines.push(match address {
+            Address::Unix(path) => format!("  try:   curl -i --unix-socket {} http://localhost/", path.display()),
+            Address::Inet(address) => format!("  try:   curl -i http://{}/", reachable(*address)),
+        });
     }
     if let Some(metrics) = running.metrics() {
-        text.push_str(&format!("  watch: curl http://{}/clusters\n", reachable(metrics)));
+        lines.push(format!("  watch: curl http://{}/clusters", reachable(metrics)));
     }
-    text.push_str("  stop:  Ctrl-C\n");
-    text
+    lines.push("  stop:  Ctrl-C\n".to_owned());
+    lines.join("\n")
 }
 
 /// The address that a client of this machine connects to.
@@ -148,7 +143,7 @@ fn wait_for_stop(signals: &Receiver<i32>, running: &Running) -> Option<&'static 
             Ok(SIGINT) => return Some("SIGINT"),
             Ok(SIGUSR1) => running.reopen_logs(),
             Ok(SIGHUP) => {
-                tracing::warn!("SIGHUP: the configuration is not reloaded while running; restart to change it")
+                tracing::warn!("SIGHUP: the configuration is not reloaded while running; restart to change it");
             }
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) if running.is_finished() => return None,

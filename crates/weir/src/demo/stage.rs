@@ -129,10 +129,11 @@ fn start_weir(config: &str) -> Result<Running, StageError> {
 }
 
 fn config_text(proxy: SocketAddr, metrics: SocketAddr, servers: &[(Character, SocketAddr)]) -> String {
-    let endpoints: String = servers
+    let endpoints: Vec<String> = servers
         .iter()
         .map(|(character, address)| format!("  {{ address = \"{address}\", name = \"{}\" }},\n", character.name))
         .collect();
+    let endpoints = endpoints.concat();
     format!(
         "[[listener]]\nbind = \"{proxy}\"\ncluster = \"shop\"\n\n\
          [cluster.shop]\nbalance = \"least_connections\"\nendpoints = [\n{endpoints}]\n\n\
