@@ -1,5 +1,6 @@
 //! `weir run` and `weir proxy`: run a plan until a signal ends it.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -51,7 +52,7 @@ fn proxy_source(options: &ProxyOptions) -> Source {
         Some(bind) => {
             // A TOML basic string: quotes and backslashes are escaped.
             let bind = bind.replace('\\', "\\\\").replace('"', "\\\"");
-            source.text.push_str(&format!("\n[metrics]\nbind = \"{bind}\"\n"));
+            let _ = write!(source.text, "\n[metrics]\nbind = \"{bind}\"\n");
         }
     }
     source
@@ -62,19 +63,19 @@ fn introduce(options: &ProxyOptions, running: &Running) -> String {
     let servers = options.to.join(", ");
     let mut text = String::new();
     for (_, address) in running.addresses() {
-        text.push_str(&format!("weir: {address} -> {servers}\n"));
+        let _ = writeln!(text, "weir: {address} -> {servers}");
     }
     match running.addresses().first() {
         Some((_, Address::Unix(path))) => {
-            text.push_str(&format!("  try:   curl -i --unix-socket {} http://localhost/\n", path.display()));
+            let _ = writeln!(text, "  try:   curl -i --unix-socket {} http://localhost/", path.display());
         }
         Some((_, Address::Inet(address))) => {
-            text.push_str(&format!("  try:   curl -i http://{}/\n", reachable(*address)))
+            let _ = writeln!(text, "  try:   curl -i http://{}/", reachable(*address));
         }
         None => {}
     }
     if let Some(metrics) = running.metrics() {
-        text.push_str(&format!("  watch: curl http://{}/clusters\n", reachable(metrics)));
+        let _ = writeln!(text, "  watch: curl http://{}/clusters", reachable(metrics));
     }
     text.push_str("  stop:  Ctrl-C\n");
     text
@@ -134,7 +135,7 @@ fn wait_for_stop(signals: &Receiver<i32>, running: &Running) -> Option<&'static 
             Ok(SIGINT) => return Some("SIGINT"),
             Ok(SIGUSR1) => running.reopen_logs(),
             Ok(SIGHUP) => {
-                tracing::warn!("SIGHUP: the configuration is not reloaded while running; restart to change it")
+                tracing::warn!("SIGHUP: the configuration is not reloaded while running; restart to change it");
             }
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) if running.is_finished() => return None,

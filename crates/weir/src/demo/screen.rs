@@ -119,7 +119,7 @@ impl Picture<'_> {
             Constraint::Length(1),
         ]);
         let [title, try_it, traffic, servers, below, keys] = rows.areas(frame.area());
-        frame.render_widget(Paragraph::new(text::headline(self.stage)).style(self.bold()), title);
+        frame.render_widget(Paragraph::new(text::headline(self.stage)).style(BOLD), title);
         let lines: Vec<Line<'_>> = addresses
             .iter()
             .map(|(command, what)| {
@@ -145,7 +145,7 @@ impl Picture<'_> {
         let [numbers, curve] = Layout::horizontal([Constraint::Length(62), Constraint::Min(10)]).areas(area);
         let errors = if span.errors == 0 { self.paint(Color::Green) } else { self.paint(Color::Red) };
         let label = |text: &'static str| Piece::raw(format!("{text:<18}"));
-        let value = |text: String| Piece::styled(format!("{text:<12}"), self.bold());
+        let value = |text: String| Piece::styled(format!("{text:<12}"), BOLD);
         let memory = span.memory.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
         let cores = span.cores.map_or_else(|| "-".to_owned(), |cores| format!("{:.0} %", cores * 100.0));
         let lines = vec![
@@ -239,8 +239,6 @@ impl Picture<'_> {
     fn paint(&self, colour: Color) -> Style {
         if self.colour { Style::new().fg(colour) } else { Style::new() }
     }
-
-    fn bold(&self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
 }
+
+const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);

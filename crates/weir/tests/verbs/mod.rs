@@ -1,21 +1,22 @@
 //! What the tests of the command line share.
 #![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot do its work is a failed test")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The result of a short run: exit code, standard output and standard error.
-pub struct Ran {
+pub(crate) struct Ran {
     /// Exit code.
-    pub code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// Standard output.
-    pub out: String,
+    pub(crate) out: String,
     /// Standard error.
-    pub err: String,
+    pub(crate) err: String,
 }
 
 /// Runs `weir` to its end, in `folder`, without a terminal.
-pub fn weir_in(folder: &Path, args: &[&str]) -> Ran {
+pub(crate) fn weir_in(folder: &Path, args: &[&str]) -> Ran {
     let mut command = Command::new(weir_test::weir_binary());
     command.args(args).current_dir(folder).env_remove("COLUMNS").stdin(std::process::Stdio::null());
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -24,17 +25,17 @@ pub fn weir_in(folder: &Path, args: &[&str]) -> Ran {
 }
 
 /// [`weir_in`] somewhere.
-pub fn weir(args: &[&str]) -> Ran {
+pub(crate) fn weir(args: &[&str]) -> Ran {
     weir_in(&std::env::temp_dir(), args)
 }
 
 /// The root folder of the project.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Compares `actual` with the file, or writes it when `UPDATE=1`. Gives what is wrong.
-pub fn compare(path: &Path, actual: &str) -> Option<String> {
+pub(crate) fn compare(path: &Path, actual: &str) -> Option<String> {
     if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, actual).unwrap();
