@@ -58,7 +58,6 @@ impl Sim {
 
     fn check_requests(&self) {
         let book = self.book.borrow();
-        assert!(!book.entries.is_empty(), "nothing was asked");
         for (id, entry) in book.entries.iter().enumerate() {
             let Some((_, outcome)) = &entry.ended else { panic!("request {id} has no end: {entry:?}") };
             if !entry.is_idempotent() {

@@ -82,6 +82,16 @@ impl Misdeed {
 }
 
 impl Ledger {
+    /// How many requests were made.
+    pub fn requests(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many requests ended like this.
+    pub fn count(&self, matches: impl Fn(&Outcome) -> bool) -> usize {
+        self.entries.iter().filter(|entry| entry.ended.as_ref().is_some_and(|(_, outcome)| matches(outcome))).count()
+    }
+
     /// Enters a request; gives its number.
     pub(crate) fn begin(&mut self, method: &'static str, body_len: usize, now: Instant) -> u64 {
         self.entries.push(Entry {

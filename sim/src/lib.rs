@@ -22,6 +22,7 @@ mod pattern;
 mod seeds;
 mod sim;
 mod timers;
+mod tunnel;
 mod weir;
 
 pub use client::Habits;
@@ -29,3 +30,4 @@ pub use ledger::{Entry, Ledger, Misdeed, Outcome};
 pub use origin::Manners;
 pub use seeds::for_each_seed;
 pub use sim::{Service, Sim};
+pub use tunnel::{TunnelEnd, Tunnels};

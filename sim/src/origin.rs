@@ -481,6 +481,8 @@ impl<I: Io> Protocol<I> for Origin {
         while let Some(due) = self.conns.get_mut(&conn).and_then(|state| state.timers.due(io, conn)) {
             match due {
                 Due::Answer => self.answer(io, conn),
+                // What is still on its way arrives; a request that is on its way, too, does not.
+                Due::IdleClose if io.unsent(conn) > 0 => self.close(io, conn, Close::Linger(LINGER)),
                 Due::IdleClose => self.close(io, conn, Close::Now),
             }
         }

@@ -11,6 +11,7 @@ use crate::client::{Client, Habits};
 use crate::host::{Hosted, host};
 use crate::ledger::{Book, Ledger};
 use crate::origin::{ECHO, HTTP, Manners, Origin};
+use crate::tunnel::{TunnelClient, TunnelEnd, Tunnels};
 use crate::weir::Weir;
 
 /// Where clients find Weir, whatever the listener's port.
@@ -20,6 +21,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 pub(crate) type OriginNode = Hosted<Origin, ()>;
 pub(crate) type ClientNode = Hosted<Client, ()>;
+type TunnelNode = Hosted<TunnelClient, ()>;
 
 /// A service: some replicas of one kind of origin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +43,7 @@ pub struct Sim {
     names: Vec<String>,
     pub(crate) replicas: Vec<Replica>,
     pub(crate) clients: Vec<NodeId>,
+    tunnels: Vec<NodeId>,
     pub(crate) weir: Option<Weir>,
     pub(crate) tolerated: Tolerated,
 }
@@ -71,6 +74,7 @@ impl Sim {
             names: Vec::new(),
             replicas: Vec::new(),
             clients: Vec::new(),
+            tunnels: Vec::new(),
             weir: None,
             tolerated: Tolerated::default(),
         }
@@ -101,8 +105,17 @@ impl Sim {
 
     /// The endpoints of a service as the configuration writes them.
     pub fn endpoints(&self, service: Service) -> String {
+        self.endpoints_at(service, 80)
+    }
+
+    /// The side of a service that sends back whatever bytes it gets.
+    pub fn echo_endpoints(&self, service: Service) -> String {
+        self.endpoints_at(service, 81)
+    }
+
+    fn endpoints_at(&self, service: Service, port: u16) -> String {
         let of = self.replicas.iter().filter(|replica| replica.service == service.0);
-        let list: Vec<String> = of.map(|replica| format!("\"{}\"", replica.address)).collect();
+        let list: Vec<String> = of.map(|replica| format!("\"{}:{port}\"", replica.address.ip())).collect();
         format!("[{}]", list.join(", "))
     }
 
@@ -122,9 +135,28 @@ impl Sim {
         }
     }
 
-    /// Where a listener of Weir's is.
-    pub fn weir_at(port: u16) -> Address {
-        Address::from(SocketAddr::new(WEIR_IP, port))
+    /// Adds a node with clients that send bytes through tunnels: of the listener on port 80 after an upgrade, of the
+    /// TCP listener on port 81 otherwise.
+    pub fn tunnels(&mut self, habits: &Tunnels) {
+        let to = Address::from(SocketAddr::new(WEIR_IP, if habits.upgrade { 80 } else { 81 }));
+        let seed = splitmix64(self.seed ^ (0x7077_0000 + self.tunnels.len() as u64));
+        let client = TunnelClient::new(to, habits.clone(), seed);
+        self.tunnels.push(host(&mut self.world, client).0);
+    }
+
+    /// How the tunnels ended.
+    ///
+    /// # Panics
+    /// If one gave back bytes that were not sent.
+    pub fn tunnel_ends(&mut self) -> Vec<TunnelEnd> {
+        let mut ends = Vec::new();
+        for node in self.tunnels.clone() {
+            self.world.with_node(node, |client: &mut TunnelNode, _| {
+                assert!(client.inner.violations.is_empty(), "{:?}", client.inner.violations);
+                ends.extend(&client.inner.ends);
+            });
+        }
+        ends
     }
 
     /// The world, for whatever has no words here.
@@ -160,7 +192,11 @@ impl Sim {
 
     fn clients_are_done(&mut self) -> bool {
         let clients = self.clients.clone();
+        let tunnels = self.tunnels.clone();
         clients.iter().all(|node| self.world.with_node(*node, |client: &mut ClientNode, _| client.inner.is_done()))
+            && tunnels
+                .iter()
+                .all(|node| self.world.with_node(*node, |client: &mut TunnelNode, _| client.inner.is_done()))
     }
 
     fn unfinished(&self) -> Vec<(usize, crate::ledger::Entry)> {

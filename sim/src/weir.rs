@@ -20,6 +20,9 @@ const CLIENT_CONNECTIONS: u32 = 10_000;
 /// Connections per endpoint where the text sets no maximum.
 const ENDPOINT_CONNECTIONS: u32 = 1_000;
 
+/// By then every worker has the first snapshot, on any network.
+const START: std::time::Duration = std::time::Duration::from_millis(10);
+
 type WorkerNode = Hosted<Checked<Worker, worker::Message>, worker::Message>;
 
 /// Who got traffic from a moment on.
@@ -64,11 +67,6 @@ impl Weir {
                 let ip = world.ip(first);
                 world.set_ip(node, ip);
             }
-            for (index, listener) in plan.listeners.iter().enumerate() {
-                for bind in &listener.bind {
-                    world.listen(node, ListenerId(index as u32), bind.address.clone());
-                }
-            }
             nodes.push(node);
             senders.push(sender);
         }
@@ -83,6 +81,16 @@ impl Weir {
         // The keeper enters the endpoints and publishes as soon as it starts: its messages must find the workers.
         let late = LateKeeper { keeper, shared: Arc::clone(&shared), workers: senders };
         let (keeper, keeper_sender) = late.host(world);
+        // Real workers have their listeners before they start, and keep them closed until there are endpoints. Here a
+        // node starts before it can listen.
+        world.run_for(START);
+        for (&node, (index, listener)) in
+            nodes.iter().flat_map(|node| plan.listeners.iter().enumerate().map(move |of| (node, of)))
+        {
+            for bind in &listener.bind {
+                world.listen(node, ListenerId(index as u32), bind.address.clone());
+            }
+        }
         let mut weir = Self {
             workers: nodes,
             keeper,

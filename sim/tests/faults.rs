@@ -164,7 +164,7 @@ fn a_broken_network_loses_no_account() {
     for_each_seed("a_broken_network_loses_no_account", 24, |seed| {
         let mut sim = Sim::rough(seed);
         let orders = sim.service("orders", 3, &Manners { body_max: 100_000, ..Manners::default() });
-        let more = "limit = { max_requests = 4 }\npool = { max_connections = 3 }\n[cluster.orders.health]\ninterval = \"500ms\"\ntimeout = \"400ms\"";
+        let more = "limit = { max_requests = 4 }\npool = { max_connections = 3 }\n[cluster.orders.health]\ninterval = \"500ms\"\nfast_interval = \"200ms\"\ntimeout = \"400ms\"";
         let text = text_with(&sim.endpoints(orders), more);
         sim.weir(1 + seed as usize % 3, &text);
         sim.clients(2, &Habits { requests: 100, body_max: 300_000, abort_permille: 30, ..Habits::default() });

@@ -79,7 +79,8 @@ fn connections_move_between_workers() {
 fn waits_end_in_time() {
     for_each_seed("waits_end_in_time", 24, |seed| {
         let mut sim = Sim::rough(seed);
-        let slow = Manners { service_time: Duration::from_millis(50)..=Duration::from_millis(400), ..Manners::default() };
+        let slow =
+            Manners { service_time: Duration::from_millis(50)..=Duration::from_millis(400), ..Manners::default() };
         let orders = sim.service("orders", 1, &slow);
         let limit = if seed % 2 == 0 { "limit" } else { "pool" };
         let text = format!(
@@ -128,7 +129,13 @@ fn slow_readers_hold_the_flow_back() {
             sim.endpoints(films)
         );
         sim.weir(2, &text);
-        let slow = Habits { connections: 3, requests: 10, slow_reader_permille: 1_000, body_max: 1_000_000, ..Habits::default() };
+        let slow = Habits {
+            connections: 3,
+            requests: 10,
+            slow_reader_permille: 1_000,
+            body_max: 1_000_000,
+            ..Habits::default()
+        };
         sim.clients(1, &slow);
         sim.play_to_the_end(Duration::from_mins(20));
         sim.check();

@@ -13,6 +13,8 @@ const DEBIAN: &[(&str, &str)] = &[
     ("varnishtest", "varnish"),
     ("valgrind", "valgrind"),
     ("strace", "strace"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
     ("cmake", "cmake"),
 ];
 

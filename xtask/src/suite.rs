@@ -6,6 +6,8 @@ use crate::{Outcome, install, tree};
 /// Limits in seconds; a stage that needs longer is broken.
 const BUILD_SECS: u32 = 2_400;
 const NEXTEST_SECS: u32 = 2_400;
+/// The data path is tested once more with this number of workers, however few cores there are.
+const MANY_WORKERS: &str = "8";
 const DOC_SECS: u32 = 1_200;
 const LOOM_SECS: u32 = 1_200;
 
@@ -68,11 +70,19 @@ fn prepare(install: bool) -> Outcome {
 
 fn stages(loom: bool) -> Vec<Counting> {
     let nextest = ["nextest", "run", "--workspace", "--no-fail-fast"];
+    // The heavy ones measure memory; more workers do not change what they show.
+    let http = ["nextest", "run", "-p", "weir", "--no-fail-fast", "-E", "binary(=http) & not test(/(^|::)heavy_/)"];
     let doc = ["test", "--workspace", "--doc", "--no-fail-fast"];
     let mut stages = vec![
         Counting {
             name: "tests".to_owned(),
             call: Call::new("cargo", &nextest, NEXTEST_SECS),
+            read: nextest_line,
+            must_run: true,
+        },
+        Counting {
+            name: format!("HTTP tests with {MANY_WORKERS} workers"),
+            call: Call::new("cargo", &http, NEXTEST_SECS).env("WEIR_TEST_WORKERS", MANY_WORKERS),
             read: nextest_line,
             must_run: true,
         },

@@ -195,6 +195,10 @@ pub trait Io {
     /// Closes this worker's sockets of a listener: new connections are refused (or go to other workers).
     fn stop_listening(&mut self, listener: ListenerId);
 
+    /// Connections closed with [`Close::Linger`] that are not finished: stopping now would cut them. Looks at
+    /// every slot, so for the end of a drain only.
+    fn lingering(&self) -> usize;
+
     /// Ends the loop after the current batch of events.
     fn stop(&mut self);
 }

@@ -6,7 +6,7 @@
 /// Buffers kept for reuse, per worker, at the very most.
 const KEPT: usize = 8 * 1024;
 /// A larger buffer is freed when it is given back.
-const LARGEST_KEPT_BYTES: usize = 4 * 1024;
+const LARGEST_KEPT_BYTES: usize = 16 * 1024;
 /// Capacity of a new buffer: a typical request head with room for what is added.
 const INITIAL_BYTES: usize = 512;
 

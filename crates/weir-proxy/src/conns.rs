@@ -113,6 +113,14 @@ impl Conns {
         Some(std::mem::replace(&mut entry.role, Role::Free))
     }
 
+    /// Every connection to an endpoint.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = ConnId> {
+        self.entries.iter().enumerate().filter_map(|(index, entry)| match &entry.role {
+            Role::Upstream(_) => Some(ConnId { index: index as u32, generation: entry.generation }),
+            _ => None,
+        })
+    }
+
     /// Every client connection.
     pub(crate) fn clients(&self) -> impl Iterator<Item = (ConnId, &Client)> {
         self.entries.iter().enumerate().filter_map(|(index, entry)| match &entry.role {

@@ -69,6 +69,7 @@ pub struct Keeper {
     /// Indexed by the connection's slot.
     probes: Vec<Option<(ConnId, Probe)>>,
     initial: Vec<(ClusterId, Vec<Endpoint>)>,
+    published: bool,
 }
 
 impl Keeper {
@@ -90,6 +91,7 @@ impl Keeper {
                     outlier: plan.outlier.clone(),
                     limit: plan.limit.clone(),
                     max_connections: plan.pool.max_connections.unwrap_or(max_connections),
+                    workers,
                     panic_threshold: plan.panic_threshold,
                     attach: Box::new(move |_| EndpointStats::new(workers)),
                 })
@@ -110,7 +112,16 @@ impl Keeper {
     ) -> Self {
         let probes_http =
             config.clusters.iter().map(|cluster| cluster.plan.health.http.clone().map(Arc::new)).collect();
-        Self { config, clusters, probes_http, shared, rng: Rng::new(seed), probes: Vec::new(), initial }
+        Self {
+            config,
+            clusters,
+            probes_http,
+            shared,
+            rng: Rng::new(seed),
+            probes: Vec::new(),
+            initial,
+            published: false,
+        }
     }
 
     fn set_endpoints<I: Io>(&mut self, io: &mut I, cluster: ClusterId, endpoints: Vec<Endpoint>) {
@@ -137,7 +148,9 @@ impl Keeper {
                 }
             }
         }
-        if publish {
+        // The first time in any case: the workers wait for it.
+        if publish || !self.published {
+            self.published = true;
             let clusters = self.clusters.iter().map(Cluster::snapshot).collect();
             self.shared.publish(Snapshot { config: Arc::clone(&self.config), clusters });
         }
@@ -226,6 +239,14 @@ impl Keeper {
             io.close(conn, Close::Now);
         }
         self.clusters[probe.cluster].handle_probe_result(probe.id, result, io.now());
+        self.carry_out(io);
+    }
+
+    /// The probe could not be made.
+    fn lose<I: Io>(&mut self, io: &mut I, conn: ConnId) {
+        let Some(entry) = self.probes.get_mut(conn.index as usize) else { return };
+        let Some((_, probe)) = entry.take_if(|(id, _)| *id == conn) else { return };
+        self.clusters[probe.cluster].handle_probe_lost(probe.id, io.now());
         self.carry_out(io);
     }
 
@@ -336,6 +357,7 @@ impl<I: Io> Protocol<I> for Keeper {
     fn on_connected(&mut self, io: &mut I, conn: ConnId, result: Result<(), IoFault>) {
         match result {
             Ok(()) => self.send_probe(io, conn),
+            Err(IoFault::Exhausted) => self.lose(io, conn),
             Err(fault) => {
                 let failure = match fault {
                     IoFault::Refused => ProbeFailure::Refused,

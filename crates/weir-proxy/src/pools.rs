@@ -6,6 +6,8 @@
 //! has none owes one: the next that it would park or close is given, or makes room (`Room`). Since places are
 //! never more than connections, one comes.
 
+use std::sync::Arc;
+
 use weir_core::{ClusterId, EndpointId, Instant};
 use weir_net::{Close, ConnId, Detached, Io};
 use weir_pool_core::{CloseReason, ConnMeta, Quota, Released, SlotId};
@@ -13,7 +15,7 @@ use weir_pool_core::{CloseReason, ConnMeta, Quota, Released, SlotId};
 use crate::conns::{Role, Upstream};
 use crate::exchange::{ExchangeId, State};
 use crate::tcp::micros;
-use crate::view::LocalEndpoint;
+use crate::view::{Endpoint, EndpointRecord, LocalEndpoint};
 use crate::worker::{Message, Worker};
 
 /// Connections opened ahead of demand per endpoint and housekeeping, so that warming never storms an endpoint.
@@ -62,7 +64,8 @@ impl Worker {
         if !endpoint.waiting.is_empty() {
             // Not from within whatever closed the connection: as an event of its own.
             self.shared.tell_worker(self.id, Message::Room { cluster, endpoint: id });
-        } else if let Some(worker) = endpoint.owed.pop_front() {
+        }
+        if let Some(worker) = next_owed(endpoint) {
             self.shared.tell_worker(worker, Message::Room { cluster, endpoint: id });
         }
     }
@@ -75,17 +78,32 @@ impl Worker {
         exchange.state = State::WaitingForConnection;
         self.stats.pool_waits.inc();
         endpoint.waiting.push_back((id, exchange.client));
+        endpoint.state.begin_connection_wait(self.id);
         let (cluster, endpoint_id) = (endpoint.cluster, endpoint.state.id);
         if let Some(plan) = config.clusters.get(exchange.cluster as usize) {
             let deadline = (io.now() + plan.plan.limit.queue_timeout).min(exchange.hard_deadline);
             io.set_deadline(exchange.client, Some(deadline));
         }
-        for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
-            let message = Message::Yield { cluster, endpoint: endpoint_id, worker: self.id };
-            self.shared.tell_worker(worker, message);
-        }
+        self.ask_others(cluster, endpoint_id);
         // It may have become free before the others were asked.
         self.shared.tell_worker(self.id, Message::Room { cluster, endpoint: endpoint_id });
+    }
+
+    /// Asks every other worker for a connection.
+    fn ask_others(&self, cluster: ClusterId, endpoint: EndpointId) {
+        for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
+            self.shared.tell_worker(worker, Message::Yield { cluster, endpoint, worker: self.id });
+        }
+    }
+
+    /// An answer came, and somebody still waits: the debts that it settled are owed again. (What was free may have been
+    /// taken by a third worker in the meantime.)
+    fn ask_again(&self, local: LocalEndpoint) {
+        if let Some(endpoint) = self.endpoints.get(local)
+            && !endpoint.waiting.is_empty()
+        {
+            self.ask_others(endpoint.cluster, endpoint.state.id);
+        }
     }
 
     /// Lets exchanges that wait for a connection try again.
@@ -97,6 +115,7 @@ impl Worker {
             return;
         }
         let Some((id, client)) = endpoint.waiting.pop_front() else { return };
+        endpoint.state.end_connection_wait(self.id);
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         if exchange.client == client && matches!(exchange.state, State::WaitingForConnection) {
             exchange.state = State::Starting;
@@ -117,36 +136,49 @@ impl Worker {
     ) {
         let Some(local) = self.endpoints.find(cluster, endpoint) else { return };
         let Some(entry) = self.endpoints.get_mut(local) else { return };
-        if entry.owed.len() < self.shared.workers() && !entry.owed.contains(&worker) {
+        if !entry.owed.contains(&worker) {
             entry.owed.push_back(worker);
         }
         self.serve_owed(io, local);
+        // What this worker had may have been closed just before it was asked.
+        if let Some(entry) = self.endpoints.get_mut(local)
+            && entry.state.connections.granted() < entry.state.connections.0.max()
+        {
+            self.shared.tell_worker(worker, Message::Room { cluster, endpoint });
+        }
     }
 
-    /// Gives an idle connection to a worker that asked for one.
-    fn serve_owed<I: Io>(&mut self, io: &mut I, local: LocalEndpoint) {
+    /// Gives idle connections to workers that asked for one and still wait.
+    pub(crate) fn serve_owed<I: Io>(&mut self, io: &mut I, local: LocalEndpoint) {
         let now = io.now();
-        loop {
+        // As often as there are debts: each pass pays one.
+        for _ in 0..self.shared.workers() {
             let Some(endpoint) = self.endpoints.get_mut(local) else { return };
-            if endpoint.owed.is_empty() || !endpoint.waiting.is_empty() {
+            if !endpoint.waiting.is_empty() {
                 return;
             }
-            let Some((_, conn, meta)) = endpoint.pool.take_idle(now) else { return };
-            let worker = endpoint.owed.pop_front();
-            let (cluster, id) = (endpoint.cluster, endpoint.state.id);
+            let Some(worker) = next_owed(endpoint) else { return };
+            let Some((_, conn, meta)) = endpoint.pool.take_idle(now) else {
+                // Those too old to be used hold their places until they are closed.
+                return self.sweep_pool(io, local, now);
+            };
+            let (cluster, state) = (endpoint.cluster, Arc::clone(&endpoint.state));
             self.conns.take(conn);
-            let detached = io.detach(conn);
-            let Some(worker) = worker else { return };
-            let sent = match detached {
-                Some(conn) => self.shared.tell_worker(worker, Message::Adopt { cluster, endpoint: id, conn, meta }),
-                None => false,
+            let sent = match io.detach(conn) {
+                Some(conn) => {
+                    let message = Message::Adopt { cluster, endpoint: Arc::clone(&state), conn, meta };
+                    self.shared.tell_worker(worker, message)
+                }
+                None => {
+                    // The rest of a request that was answered early is still stuck on it: it cannot move.
+                    io.close(conn, Close::Now);
+                    false
+                }
             };
             if !sent {
-                // The connection is closed with the message; its place goes back.
-                if let Some(endpoint) = self.endpoints.get(local) {
-                    endpoint.state.connections.give_back();
-                }
-                self.shared.tell_worker(worker, Message::Room { cluster, endpoint: id });
+                // The connection is closed (with the message); its place goes back.
+                state.connections.give_back();
+                self.shared.tell_worker(worker, Message::Room { cluster, endpoint: state.id });
             }
             self.endpoints.unref(local);
         }
@@ -157,16 +189,24 @@ impl Worker {
         &mut self,
         io: &mut I,
         cluster: ClusterId,
-        endpoint: EndpointId,
+        endpoint: &EndpointRecord,
         conn: Detached,
         meta: ConnMeta,
     ) {
         let now = io.now();
-        let Some(local) = self.endpoints.find(cluster, endpoint) else { return };
-        let Some(entry) = self.endpoints.get_mut(local) else { return };
+        let found = self.endpoints.find(cluster, endpoint.id);
+        let Some((local, entry)) = found.and_then(|local| Some((local, self.endpoints.get_mut(local)?))) else {
+            // Nobody here has to do with that endpoint any more; somebody elsewhere may wait for the place.
+            endpoint.connections.give_back();
+            for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
+                self.shared.tell_worker(worker, Message::Room { cluster, endpoint: endpoint.id });
+            }
+            return;
+        };
         let Some(conn) = io.attach(conn) else {
-            entry.state.connections.give_back();
+            endpoint.connections.give_back();
             self.serve_waiting(io, local);
+            self.ask_again(local);
             return;
         };
         let slot = entry.pool.adopt(conn, meta, now);
@@ -175,12 +215,14 @@ impl Worker {
             Upstream { endpoint: local, slot, exchange: None, warm: false, stash: Vec::new(), connecting_since: now };
         self.conns.put(conn, Role::Upstream(upstream));
         self.park(io, conn, local, slot);
+        self.ask_again(local);
     }
 
     /// The connection maximum may have room again.
     pub(crate) fn room_for_connection<I: Io>(&mut self, io: &mut I, cluster: ClusterId, endpoint: EndpointId) {
         if let Some(local) = self.endpoints.find(cluster, endpoint) {
             self.serve_waiting(io, local);
+            self.ask_again(local);
         }
     }
 
@@ -194,8 +236,7 @@ impl Worker {
 
     /// Housekeeping of all pools.
     pub(crate) fn sweep_pools<I: Io>(&mut self, io: &mut I, now: Instant) {
-        let all: Vec<LocalEndpoint> = self.endpoints.iter_mut().map(|(local, _)| local).collect();
-        for local in all {
+        for local in self.endpoints.places() {
             self.sweep_pool(io, local, now);
             if let Some(endpoint) = self.endpoints.get(local) {
                 let stats = endpoint.pool.stats();
@@ -225,8 +266,7 @@ impl Worker {
             return;
         }
         let now = io.now();
-        let all: Vec<LocalEndpoint> = self.endpoints.iter_mut().map(|(local, _)| local).collect();
-        for local in all {
+        for local in self.endpoints.places() {
             for _ in 0..WARM_BURST {
                 let Some(endpoint) = self.endpoints.get_mut(local) else { break };
                 if !endpoint.listed || endpoint.state.is_down() || endpoint.pool.want_warm(now) == 0 {
@@ -247,6 +287,19 @@ impl Worker {
             }
         }
     }
+}
+
+/// The next worker that asked for a connection and still waits; it goes to the end of the line, and stays in it until
+/// it waits no more.
+fn next_owed(endpoint: &mut Endpoint) -> Option<usize> {
+    for _ in 0..endpoint.owed.len() {
+        let worker = endpoint.owed.pop_front()?;
+        if endpoint.state.waits_for_connection(worker) {
+            endpoint.owed.push_back(worker);
+            return Some(worker);
+        }
+    }
+    None
 }
 
 fn reason_for_stats(reason: CloseReason) -> Option<weir_telemetry::CloseReason> {

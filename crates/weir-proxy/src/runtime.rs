@@ -114,11 +114,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// The generation before the keeper's first snapshot.
+    pub(crate) const UNPUBLISHED: u64 = 1;
+
     /// For `workers` workers, starting from `snapshot`.
     pub fn new(snapshot: Snapshot, workers: usize) -> Self {
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
-            generation: AtomicU64::new(1),
+            generation: AtomicU64::new(Self::UNPUBLISHED),
             draining: AtomicBool::new(false),
             workers: OnceLock::new(),
             keeper: OnceLock::new(),

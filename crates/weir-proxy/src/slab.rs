@@ -42,6 +42,11 @@ impl<T> Slab<T> {
         self.slots.len() - self.free.len()
     }
 
+    /// One more than the highest index in use.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// Gives back the memory of free slots at the end. Indices of live values stay valid.
     pub(crate) fn shrink(&mut self) {
         if self.slots.capacity() < 64 || self.len() * 4 > self.slots.capacity() {

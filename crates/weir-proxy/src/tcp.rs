@@ -17,6 +17,9 @@ use crate::runtime::ListenerKind;
 use crate::view::LocalEndpoint;
 use crate::worker::Worker;
 
+/// Endpoints without a free place that a session passes by before it is refused.
+const FULL_ENDPOINTS_TRIED: usize = 8;
+
 /// Position of a session in its worker's slab.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SessionId(pub(crate) u32);
@@ -74,7 +77,6 @@ impl Worker {
         };
         let id = SessionId(self.sessions.insert(session));
         self.conns.put(conn, Role::Tcp { session: id, client_side: true });
-        self.stats.tcp_sessions.inc();
         self.stats.tcp_open.inc();
         self.connect_session(io, id, Reason::NoEndpoint);
     }
@@ -83,9 +85,9 @@ impl Worker {
     fn connect_session<I: Io>(&mut self, io: &mut I, id: SessionId, reason: Reason) {
         let view = Rc::clone(&self.view);
         let seed = self.rng.next();
-        loop {
+        // As many as `Avoid` can hold: then every endpoint seen was full.
+        for _ in 0..FULL_ENDPOINTS_TRIED {
             let Some(session) = self.sessions.get_mut(id.0) else { return };
-            session.attempts += 1;
             let ask = Ask { now: io.now(), worker: self.id, key: session.key, seed, avoid: session.avoid };
             let cluster = session.cluster;
             let local = view.snapshot.clusters[cluster as usize].pick(&ask).and_then(|at| view.member(cluster, at));
@@ -100,6 +102,7 @@ impl Worker {
                 session.avoid.add(endpoint.state.id);
                 continue;
             }
+            session.attempts += 1;
             session.permit = true;
             session.endpoint = Some(local);
             session.connecting_since = io.now();
@@ -110,6 +113,7 @@ impl Worker {
             self.conns.put(conn, Role::Tcp { session: id, client_side: false });
             return;
         }
+        self.end_session(io, id, Some((Origin::Weir, Phase::Acquire, Reason::PoolQueueFull)));
     }
 
     pub(crate) fn session_connected<I: Io>(

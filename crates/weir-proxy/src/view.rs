@@ -3,8 +3,8 @@
 //! The published [`Snapshot`] is shared by all workers; exchanges hold the worker's [`View`] of it by
 //! `Rc`, so no counter that another worker touches moves per request.
 
-use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_cluster::EndpointState;
@@ -37,11 +37,14 @@ impl View {
     }
 }
 
+/// An endpoint's record, shared by all workers and the keeper.
+pub type EndpointRecord = Arc<EndpointState<Arc<EndpointStats>>>;
+
 /// One endpoint on this worker: the shared record and this worker's connections to it.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) cluster: ClusterId,
-    pub(crate) state: Arc<EndpointState<Arc<EndpointStats>>>,
+    pub(crate) state: EndpointRecord,
     pub(crate) pool: Pool<ConnId>,
     pub(crate) connect: ConnectOptions,
     /// Exchanges with a place that wait for a connection of this worker.
@@ -72,38 +75,29 @@ impl Endpoints {
     /// Builds the view of a snapshot: new endpoints are entered, missing ones are marked and returned, so that the
     /// caller can empty their pools.
     pub(crate) fn adopt(&mut self, snapshot: Arc<Snapshot>, generation: u64) -> (View, Vec<LocalEndpoint>) {
-        let mut seen = Vec::new();
+        let mut seen = BTreeSet::new();
         let mut members = Vec::with_capacity(snapshot.clusters.len());
         for (index, cluster) in snapshot.clusters.iter().enumerate() {
             let id = ClusterId(index as u32);
             for state in &cluster.endpoints {
-                seen.push(self.enter(id, state, &snapshot));
+                seen.insert(self.enter(id, state, &snapshot));
             }
-            let of = |state: &Arc<EndpointState<Arc<EndpointStats>>>| self.by_id.get(&(id, state.id)).copied();
+            let of = |state: &EndpointRecord| self.by_id.get(&(id, state.id)).copied();
             members.push(cluster.members.iter().filter_map(of).collect());
         }
         let mut gone = Vec::new();
-        for (&key, &local) in &self.by_id {
-            if !seen.contains(&local) {
-                gone.push((key, local));
-            }
-        }
-        for (key, local) in &gone {
-            self.by_id.remove(key);
-            if let Some(endpoint) = self.slab.get_mut(local.0) {
+        for (index, endpoint) in self.slab.iter_mut() {
+            let local = LocalEndpoint(index);
+            if endpoint.listed && !seen.contains(&local) {
+                // It can still be found, for messages of others about what goes on at it.
                 endpoint.listed = false;
+                gone.push(local);
             }
         }
-        let view = View { snapshot, generation, members };
-        (view, gone.into_iter().map(|(_, local)| local).collect())
+        (View { snapshot, generation, members }, gone)
     }
 
-    fn enter(
-        &mut self,
-        cluster: ClusterId,
-        state: &Arc<EndpointState<Arc<EndpointStats>>>,
-        snapshot: &Snapshot,
-    ) -> LocalEndpoint {
+    fn enter(&mut self, cluster: ClusterId, state: &EndpointRecord, snapshot: &Snapshot) -> LocalEndpoint {
         if let Some(&local) = self.by_id.get(&(cluster, state.id)) {
             return local;
         }
@@ -136,6 +130,11 @@ impl Endpoints {
         self.by_id.get(&(cluster, id)).copied()
     }
 
+    /// Where entries may be: every one of these that [`Endpoints::get`] has. For loops that need the worker meanwhile.
+    pub(crate) fn places(&self) -> impl Iterator<Item = LocalEndpoint> + use<> {
+        (0..self.slab.slots()).map(LocalEndpoint)
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (LocalEndpoint, &mut Endpoint)> {
         self.slab.iter_mut().map(|(index, endpoint)| (LocalEndpoint(index), endpoint))
     }
@@ -150,8 +149,10 @@ impl Endpoints {
 
     /// Removes an unlisted entry without references.
     pub(crate) fn reap(&mut self, local: LocalEndpoint) {
-        if self.slab.get(local.0).is_some_and(|endpoint| !endpoint.listed && endpoint.refs == 0) {
-            self.slab.remove(local.0);
+        if self.slab.get(local.0).is_some_and(|endpoint| !endpoint.listed && endpoint.refs == 0)
+            && let Some(endpoint) = self.slab.remove(local.0)
+        {
+            self.by_id.remove(&(endpoint.cluster, endpoint.state.id));
         }
     }
 }

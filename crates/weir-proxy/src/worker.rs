@@ -10,7 +10,7 @@ use weir_cluster::Waiter;
 use weir_core::hash::Rng;
 use weir_core::{ClusterId, EndpointId};
 use weir_net::{Close, ConnId, Detached, Io, IoFault, ListenerId, Protocol, PumpEnd};
-use weir_pool_core::ConnMeta;
+use weir_pool_core::{CloseReason, ConnMeta};
 use weir_telemetry::{AccessLogWriter, WorkerStats};
 
 use crate::buffers::Buffers;
@@ -21,6 +21,7 @@ use crate::log::LogFields;
 use crate::runtime::{ListenerKind, Shared};
 use crate::slab::Slab;
 use crate::tcp::Session;
+pub use crate::view::EndpointRecord;
 use crate::view::{Endpoints, LocalEndpoint, View};
 
 /// How often a worker trims pools and buffers and looks after what has no deadline of its own.
@@ -29,6 +30,10 @@ pub(crate) const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 const TIMER_HOUSEKEEPING: u32 = 0;
+/// Looks whether the last responses of a drain have left.
+const TIMER_DRAIN: u32 = 1;
+/// How often it does.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// What other threads tell a worker.
 #[derive(Debug)]
@@ -39,8 +44,8 @@ pub enum Message {
     Granted {
         /// Whose place it is.
         cluster: ClusterId,
-        /// Whose place it is.
-        endpoint: EndpointId,
+        /// Whose place it is: the record itself, since the endpoint may have left the configuration meanwhile.
+        endpoint: EndpointRecord,
         /// Who waited.
         waiter: Waiter,
     },
@@ -57,8 +62,8 @@ pub enum Message {
     Adopt {
         /// To which endpoint.
         cluster: ClusterId,
-        /// To which endpoint.
-        endpoint: EndpointId,
+        /// To which endpoint: the record itself, since the endpoint may have left the configuration meanwhile.
+        endpoint: EndpointRecord,
         /// The connection.
         conn: Detached,
         /// Its age and uses.
@@ -99,6 +104,8 @@ pub struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) access_log: Option<AccessLogWriter>,
     pub(crate) draining: bool,
+    /// Listeners are open: not before the first snapshot with endpoints.
+    accepting: bool,
     /// `Date` of the current second.
     pub(crate) date: DateCache,
     /// HTTP clients connected.
@@ -133,6 +140,7 @@ impl Worker {
             stats,
             access_log,
             draining: false,
+            accepting: true,
             date: DateCache::default(),
             open_clients: 0,
             events: 0,
@@ -149,6 +157,7 @@ impl Worker {
         }
         let (view, gone) = self.endpoints.adopt(self.shared.snapshot(), generation);
         self.view = Rc::new(view);
+        self.set_accepting(io, true);
         for local in gone {
             self.empty_pool(io, local);
             self.endpoints.reap(local);
@@ -163,6 +172,15 @@ impl Worker {
             self.empty_pool(io, local);
         }
         self.warm_pools(io);
+    }
+
+    fn set_accepting<I: Io>(&mut self, io: &mut I, on: bool) {
+        if self.accepting != on {
+            self.accepting = on;
+            for index in 0..self.view.snapshot.config.listeners.len() {
+                io.set_accepting(ListenerId(index as u32), on);
+            }
+        }
     }
 
     fn housekeep<I: Io>(&mut self, io: &mut I) {
@@ -200,14 +218,26 @@ impl Worker {
         self.finish_drain(io);
     }
 
-    /// Stops the loop when a drain has nothing left to wait for.
+    /// Stops the loop when a drain has nothing left to wait for: no client, no session, and no connection that
+    /// still gives its last bytes to a client.
     pub(crate) fn finish_drain<I: Io>(&mut self, io: &mut I) {
-        if self.draining && self.open_clients == 0 && self.sessions.len() == 0 {
-            if let Some(log) = &mut self.access_log {
-                log.flush();
-            }
-            io.stop();
+        if !self.draining || self.open_clients != 0 || self.sessions.len() != 0 {
+            return;
         }
+        if io.lingering() > 0 {
+            // Clients that have not read the end of their response yet would be cut.
+            io.set_timer(TIMER_DRAIN, Some(io.now() + DRAIN_LOOK));
+            return;
+        }
+        // Other workers may wait for these connections' places.
+        let upstreams: Vec<ConnId> = self.conns.upstreams().collect();
+        for conn in upstreams {
+            self.discard_upstream(io, conn, CloseReason::Shutdown);
+        }
+        if let Some(log) = &mut self.access_log {
+            log.flush();
+        }
+        io.stop();
     }
 
     pub(crate) fn exchange(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
@@ -221,6 +251,11 @@ impl<I: Io> Protocol<I> for Worker {
     fn on_start(&mut self, io: &mut I) {
         let now = io.now();
         io.set_timer(TIMER_HOUSEKEEPING, Some(now + HOUSEKEEPING));
+        if self.view.generation == Shared::UNPUBLISHED {
+            // The keeper has not entered the endpoints yet: clients wait a moment instead of being refused.
+            self.set_accepting(io, false);
+            self.refresh(io);
+        }
         self.warm_pools(io);
     }
 
@@ -321,8 +356,10 @@ impl<I: Io> Protocol<I> for Worker {
     }
 
     fn on_timer(&mut self, io: &mut I, key: u32) {
-        if key == TIMER_HOUSEKEEPING {
-            self.housekeep(io);
+        match key {
+            TIMER_HOUSEKEEPING => self.housekeep(io),
+            TIMER_DRAIN => self.finish_drain(io),
+            _ => {}
         }
     }
 
@@ -330,10 +367,10 @@ impl<I: Io> Protocol<I> for Worker {
         self.stats.loop_messages.inc();
         match message {
             Message::Refresh => self.refresh(io),
-            Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, endpoint, waiter),
+            Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, &endpoint, waiter),
             Message::Yield { cluster, endpoint, worker } => self.yield_connection(io, cluster, endpoint, worker),
             Message::Adopt { cluster, endpoint, conn, meta } => {
-                self.adopt_connection(io, cluster, endpoint, conn, meta);
+                self.adopt_connection(io, cluster, &endpoint, conn, meta);
             }
             Message::Room { cluster, endpoint } => self.room_for_connection(io, cluster, endpoint),
             Message::Drain => self.drain(io),
@@ -351,8 +388,13 @@ impl<I: Io> Protocol<I> for Worker {
         self.stats.loop_wakeups.inc();
         self.stats.loop_events.add(u64::from(std::mem::take(&mut self.events)));
         self.refresh(io);
-        if let Some(log) = &mut self.access_log {
-            log.flush();
+        if self.shared.is_draining() && !self.draining {
+            self.drain(io);
+        }
+        self.go_on(io);
+        if !self.ready.is_empty() {
+            // More than one burst: the others get their turn first.
+            self.shared.tell_worker(self.id, Message::Refresh);
         }
     }
 }

@@ -58,7 +58,8 @@ fn probes_are_tcp_connections_unless_told_otherwise() {
     let origin = Origin::named("x");
     let weir = start(&config(
         1,
-        &(endpoints(&[origin.port()]) + "[cluster.c.health]\ninterval = \"50ms\"\ntimeout = \"50ms\"\n"),
+        &(endpoints(&[origin.port()])
+            + "[cluster.c.health]\ninterval = \"50ms\"\nfast_interval = \"50ms\"\ntimeout = \"50ms\"\n"),
     ));
     wait_health(&weir, origin.port(), "up");
     eventually(PATIENCE, "several probes", || origin.connections() >= 5);
@@ -123,7 +124,7 @@ fn a_probe_can_ask_for_fields_and_a_text_in_the_body() {
     let origin = Origin::start(healthy);
     let no_body = Origin::start(|_| Reply::text("nothing").with("X-State", "ok"));
     let no_field = Origin::start(|_| Reply::text("all is well"));
-    let rest = "[cluster.c.health]\ninterval = \"100ms\"\ntimeout = \"100ms\"\nrise = 1\nfall = 1\n[cluster.c.health.http]\n\
+    let rest = "[cluster.c.health]\ninterval = \"100ms\"\nfast_interval = \"100ms\"\ntimeout = \"100ms\"\nrise = 1\nfall = 1\n[cluster.c.health.http]\n\
         path = \"/check?deep=1\"\nhost = \"probe.example\"\nheaders = { X-Probe = \"weir\" }\nstatus = [200, \"3xx\"]\n\
         body_contains = \"is well\"\nexpect_headers = { X-State = \"ok\" }\n";
     let ports = [origin.port(), no_body.port(), no_field.port()];

@@ -1,6 +1,6 @@
 //! The live record of one endpoint, shared by all workers and all snapshots.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use weir_balance::Load;
@@ -59,6 +59,8 @@ pub struct EndpointState<E> {
     health: AtomicU8,
     since: AtomicU64,
     ejections: AtomicU64,
+    /// Per worker: exchanges with a place that wait for a connection.
+    connection_waits: Box<[AtomicU32]>,
     last_failure: Mutex<Option<ProbeFailure>>,
 }
 
@@ -69,6 +71,7 @@ impl<E> EndpointState<E> {
         permits: Permits<Waiter>,
         connections: SharedCap,
         ext: E,
+        workers: usize,
         now: Instant,
     ) -> Self {
         Self {
@@ -82,6 +85,7 @@ impl<E> EndpointState<E> {
             health: AtomicU8::new(Health::Unknown as u8),
             since: AtomicU64::new(now.as_nanos()),
             ejections: AtomicU64::new(0),
+            connection_waits: (0..workers).map(|_| AtomicU32::new(0)).collect(),
             last_failure: Mutex::new(None),
         }
     }
@@ -102,6 +106,26 @@ impl<E> EndpointState<E> {
     /// Whether its pooled connections are to be closed.
     pub fn is_down(&self) -> bool {
         matches!(self.health().0, Health::Down | Health::Draining)
+    }
+
+    /// An exchange of `worker` begins to wait for a connection.
+    pub fn begin_connection_wait(&self, worker: usize) {
+        if let Some(count) = self.connection_waits.get(worker) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// An exchange of `worker` waits no more.
+    pub fn end_connection_wait(&self, worker: usize) {
+        if let Some(count) = self.connection_waits.get(worker) {
+            let before = count.fetch_sub(1, Ordering::Relaxed);
+            debug_assert!(before > 0, "an end without a begin");
+        }
+    }
+
+    /// Whether an exchange of `worker` waits for a connection.
+    pub fn waits_for_connection(&self, worker: usize) -> bool {
+        self.connection_waits.get(worker).is_some_and(|count| count.load(Ordering::Relaxed) > 0)
     }
 
     /// How often it was ejected.

@@ -35,6 +35,8 @@ pub struct Settings<E> {
     pub limit: weir_limit::Params,
     /// Connections per endpoint over all workers.
     pub max_connections: u32,
+    /// Workers that pick from the snapshots.
+    pub workers: usize,
     /// Usable share (0.0 to 1.0) below which health is ignored; 0.0 = never.
     pub panic_threshold: f64,
     /// Makes what the owner attaches to a new endpoint.
@@ -85,6 +87,7 @@ impl<E> Cluster<E> {
             revision: Revision(0),
             endpoints: Vec::new(),
             members: Vec::new(),
+            usable: 0,
             balancer,
             panic: false,
         });
@@ -125,15 +128,20 @@ impl<E> Cluster<E> {
     /// A probe was answered.
     pub fn handle_probe_result(&mut self, probe: ProbeId, result: Result<(), ProbeFailure>, now: Instant) {
         self.checker.handle_probe_result(probe, now, result);
-        if let Some(state) = self.endpoint(probe.endpoint) {
-            state.set_last_failure(self.checker.last_failure(probe.endpoint));
-        }
+        self.note_failures();
+        self.settle(now);
+    }
+
+    /// A probe could not be made for want of something on this machine: it says nothing about the endpoint.
+    pub fn handle_probe_lost(&mut self, probe: ProbeId, now: Instant) {
+        self.checker.handle_probe_lost(probe, now);
         self.settle(now);
     }
 
     /// A connection of the data path was refused: evidence at once.
     pub fn handle_refused(&mut self, endpoint: EndpointId, now: Instant) {
         self.checker.handle_refused(endpoint, now);
+        self.note_failures();
         self.settle(now);
     }
 
@@ -146,6 +154,7 @@ impl<E> Cluster<E> {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.checker.handle_timeout(now);
+        self.note_failures();
         self.detector.handle_timeout(now);
         self.settle(now);
     }
@@ -175,6 +184,14 @@ impl<E> Cluster<E> {
         self.checker.last_failure(id)
     }
 
+    /// Makes what the last probes said visible to observers; probes end by an answer, by their time-out and by a
+    /// refused connection of the data path.
+    fn note_failures(&self) {
+        for state in &self.endpoints {
+            state.set_last_failure(self.checker.last_failure(state.id));
+        }
+    }
+
     fn new_endpoint(&mut self, endpoint: Endpoint, now: Instant) -> Arc<EndpointState<E>> {
         let id = EndpointId(self.next_id);
         self.next_id += 1;
@@ -184,7 +201,15 @@ impl<E> Cluster<E> {
         let max_requests = self.settings.limit.max_requests.unwrap_or(max_connections).min(max_connections);
         let permits = Permits::new(Some(max_requests), self.settings.limit.queue);
         let ext = (self.settings.attach)(&endpoint);
-        Arc::new(EndpointState::new(id, endpoint, permits, SharedCap::new(max_connections), ext, now))
+        Arc::new(EndpointState::new(
+            id,
+            endpoint,
+            permits,
+            SharedCap::new(max_connections),
+            ext,
+            self.settings.workers,
+            now,
+        ))
     }
 
     /// Carries the machines' outputs over and makes a new snapshot if who gets traffic has changed.
@@ -248,10 +273,8 @@ impl<E> Cluster<E> {
             .collect();
         let share = usable.len() as f64 / candidates.len().max(1) as f64;
         let panic = !candidates.is_empty() && share < self.settings.panic_threshold;
-        let pool = if panic { candidates } else { usable };
-        let tier = pool.iter().map(|state| state.endpoint.priority).min();
-        let members: Vec<Arc<EndpointState<E>>> =
-            pool.into_iter().filter(|state| Some(state.endpoint.priority) == tier).cloned().collect();
+        let usable = first_tier(&usable);
+        let members = if panic { first_tier(&candidates) } else { usable.clone() };
 
         let before = &self.snapshot;
         if before.panic != panic {
@@ -277,11 +300,18 @@ impl<E> Cluster<E> {
             revision: Revision(before.revision.0 + 1),
             endpoints: self.endpoints.clone(),
             members,
+            usable: usable.len() as u32,
             balancer,
             panic,
         });
         self.outputs.push_back(Output::Publish);
     }
+}
+
+/// Those of the lowest priority that occurs.
+fn first_tier<E>(endpoints: &[&Arc<EndpointState<E>>]) -> Vec<Arc<EndpointState<E>>> {
+    let tier = endpoints.iter().map(|state| state.endpoint.priority).min();
+    endpoints.iter().filter(|state| Some(state.endpoint.priority) == tier).map(|state| Arc::clone(state)).collect()
 }
 
 impl<E> std::fmt::Debug for Cluster<E> {

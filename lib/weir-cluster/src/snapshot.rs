@@ -16,6 +16,8 @@ pub struct ClusterSnapshot<E> {
     pub endpoints: Vec<Arc<EndpointState<E>>>,
     /// Those that get traffic, in the order of the balancer's positions.
     pub members: Vec<Arc<EndpointState<E>>>,
+    /// How many endpoints would get traffic if health were not ignored.
+    pub usable: u32,
     /// Chooses among the members.
     pub balancer: Arc<dyn Balancer>,
     /// Too few endpoints are usable: health is ignored and all of them get traffic.

@@ -214,6 +214,20 @@ impl Checker {
         self.advance(now);
     }
 
+    /// A probe could not be made: this machine lacked descriptors, ports or memory. That says nothing about the
+    /// endpoint, so it counts neither way; the next probe comes after the fast interval.
+    pub fn handle_probe_lost(&mut self, probe: ProbeId, now: Instant) {
+        let in_flight = self
+            .endpoints
+            .get(&probe.endpoint)
+            .is_some_and(|entry| matches!(entry.activity, Activity::Probing { number, .. } if number == probe.number));
+        if in_flight {
+            self.stop_waiting_or_probing(probe.endpoint);
+            self.probe_soon(probe.endpoint, now);
+        }
+        self.advance(now);
+    }
+
     /// The data path's connection to the endpoint was refused: down at once, probed again soon. Further
     /// refusals of one that is down change nothing but that successes are counted from zero.
     pub fn handle_refused(&mut self, endpoint: EndpointId, now: Instant) {

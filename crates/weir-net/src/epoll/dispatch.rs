@@ -9,13 +9,13 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv, sockopt};
 use weir_core::Instant;
 
-use super::WORK_ROUNDS;
 use super::accept::{Accepted, BATCH};
 use super::fault::fault_of;
 use super::io::{Dialled, EpollIo, UNIX_RETRY, dial};
 use super::pump::{Tools, Turn};
 use super::slab::{Flags, Peer, Slot};
 use super::write::Flushed;
+use super::{FLUSH_TIME, WORK_ROUNDS};
 use crate::contract::{ConnId, IoFault, Protocol, PumpEnd};
 
 /// Reads of one connection before others get their turn: at most 256 KiB.
@@ -379,7 +379,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
             match cold.stuck.flush(std::os::fd::AsFd::as_fd(fd), &mut self.io.buffers) {
                 Ok(Flushed::Blocked { written: 0 }) => {}
                 // The time runs from the last sign of life; the wheel follows lazily.
-                Ok(Flushed::Blocked { .. }) => slot.deadline = now + linger,
+                Ok(Flushed::Blocked { .. }) => slot.deadline = now + FLUSH_TIME,
                 Ok(Flushed::All) => {
                     slot.deadline = now + linger;
                     self.io.finish_output(conn);

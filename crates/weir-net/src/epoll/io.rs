@@ -11,6 +11,7 @@ use rustix::net::{
 };
 use weir_core::{Address, Instant, WallTime};
 
+use super::FLUSH_TIME;
 use super::accept::Listeners;
 use super::clock::{Clock, Wall};
 use super::fault::fault_of;
@@ -236,7 +237,7 @@ impl EpollIo {
             slot.flags.set(Flags::SHUT_WANTED);
         }
         slot.cold().linger = Some(time);
-        slot.deadline = now + time;
+        slot.deadline = now + if nothing_to_write { time } else { FLUSH_TIME };
         let readable = slot.flags.has(Flags::READABLE);
         self.cover(conn);
         if readable {
@@ -503,6 +504,10 @@ impl Io for EpollIo {
 
     fn stop_listening(&mut self, listener: ListenerId) {
         self.listeners.close(&self.epoll, listener);
+    }
+
+    fn lingering(&self) -> usize {
+        self.slab.lingering()
     }
 
     fn stop(&mut self) {

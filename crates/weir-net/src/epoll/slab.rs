@@ -196,6 +196,11 @@ impl Slab {
         self.slots.len() - self.free.len()
     }
 
+    /// Slots that the engine is finishing alone.
+    pub(super) fn lingering(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.flags.has(Flags::LINGERING)).count()
+    }
+
     /// Fills a slot.
     pub(super) fn insert(&mut self, fd: Option<OwnedFd>, peer: Peer, flags: Flags) -> ConnId {
         let flags = flags.with(Flags::OPEN);
@@ -276,6 +281,7 @@ mod tests {
     fn a_lingering_connection_is_stale_for_the_protocol_only() {
         let mut slab = Slab::default();
         let conn = slab.insert(None, Peer::None, Flags::LINGERING);
+        assert_eq!(slab.lingering(), 1);
         assert!(slab.live(conn).is_none() && slab.live_mut(conn).is_none());
         assert!(slab.get_mut(conn).is_some());
     }

@@ -387,6 +387,10 @@ impl Io for CheckedIo<'_> {
         self.io.stop_listening(listener);
     }
 
+    fn lingering(&self) -> usize {
+        self.io.lingering()
+    }
+
     fn stop(&mut self) {
         self.io.stop();
     }

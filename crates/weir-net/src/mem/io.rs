@@ -237,6 +237,10 @@ impl Io for MemIo {
         self.close_listeners(self.current, Some(listener));
     }
 
+    fn lingering(&self) -> usize {
+        self.node(self.current).lingering.len()
+    }
+
     fn stop(&mut self) {
         self.node_mut(self.current).stop_wanted = true;
         self.wake(self.current);

@@ -1,10 +1,11 @@
 //! From a routed request to a connection: pick an endpoint, get a place there, get a connection.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use weir_balance::Ask;
 use weir_cluster::Waiter;
-use weir_core::{ClusterId, EndpointId, Origin, Phase, Reason, Retry};
+use weir_core::{ClusterId, Origin, Phase, Reason, Retry};
 use weir_limit::Enqueued;
 use weir_net::{ConnId, Io, IoFault};
 use weir_pool_core::{Acquire, CloseReason};
@@ -12,7 +13,7 @@ use weir_pool_core::{Acquire, CloseReason};
 use super::{ExchangeId, State};
 use crate::conns::{Role, Upstream};
 use crate::tcp::micros;
-use crate::view::LocalEndpoint;
+use crate::view::{EndpointRecord, LocalEndpoint};
 use crate::worker::{Message, Worker};
 
 impl Worker {
@@ -94,7 +95,7 @@ impl Worker {
     }
 
     /// A release elsewhere handed a place to one of our exchanges.
-    pub(crate) fn granted<I: Io>(&mut self, io: &mut I, cluster: ClusterId, endpoint: EndpointId, waiter: Waiter) {
+    pub(crate) fn granted<I: Io>(&mut self, io: &mut I, cluster: ClusterId, endpoint: &EndpointRecord, waiter: Waiter) {
         let conn = ConnId { index: waiter.conn.0, generation: waiter.conn.1 };
         let id = self.conns.client(conn).and_then(|client| client.exchange);
         let waiting = id.and_then(|id| self.exchanges.get_mut(id.0).map(|exchange| (id, exchange)));
@@ -113,23 +114,22 @@ impl Worker {
         }
         // The exchange ended while the grant was on its way, and could not take its place out of the line any more: the
         // place goes on to the next.
-        if let Some(local) = self.endpoints.find(cluster, endpoint) {
-            self.release_permit(local);
-        }
+        self.release_place(cluster, endpoint);
     }
 
     /// Gives a place back; the head of the line gets it.
     pub(crate) fn release_permit(&mut self, local: LocalEndpoint) {
         let Some(endpoint) = self.endpoints.get(local) else { return };
-        let mut granted = endpoint.state.permits.release();
-        let (cluster, id) = (endpoint.cluster, endpoint.state.id);
-        while let Some(waiter) = granted {
-            let message = Message::Granted { cluster, endpoint: id, waiter };
+        self.release_place(endpoint.cluster, &endpoint.state);
+    }
+
+    fn release_place(&self, cluster: ClusterId, endpoint: &EndpointRecord) {
+        while let Some(waiter) = endpoint.permits.release() {
+            let message = Message::Granted { cluster, endpoint: Arc::clone(endpoint), waiter };
             if self.shared.tell_worker(waiter.worker, message) {
                 return;
             }
             // That worker is gone or drowned in messages: its exchange runs into its time-out, the place goes on.
-            granted = self.endpoints.get(local).and_then(|endpoint| endpoint.state.permits.release());
         }
     }
 
@@ -161,6 +161,8 @@ impl Worker {
                         upstream.exchange = Some(id);
                     }
                     exchange.times.stamp(Phase::Acquire, exchange.sent_at);
+                    // Nothing was opened, and what an earlier attempt took for that is over.
+                    exchange.times.stamp(Phase::Connect, exchange.sent_at);
                     self.stats.pool_reused.inc();
                     self.send_request(io, id);
                     return;
@@ -242,7 +244,10 @@ impl Worker {
                 }
             }
             // Opened ahead of demand: it is idle in the pool now.
-            None if warm => self.serve_waiting(io, local),
+            None if warm => {
+                self.serve_waiting(io, local);
+                self.serve_owed(io, local);
+            }
             // Its exchange has left meanwhile: somebody else will use it.
             None => self.park(io, conn, local, slot),
         }

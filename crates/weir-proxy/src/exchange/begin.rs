@@ -16,7 +16,7 @@ use crate::view::View;
 use crate::worker::{LINGER, Worker};
 
 /// Sent ahead by a client (pipelining) before reading pauses: one head of the default maximum.
-const STASH_BYTES: usize = 32 * 1024;
+pub(super) const STASH_BYTES: usize = 32 * 1024;
 /// Pipelined requests served in one go before other connections get their turn.
 const BURST: usize = 64;
 
@@ -128,6 +128,7 @@ impl Worker {
             && client.paused
             && client.stash.len() < STASH_BYTES
             && client.exchange.is_none()
+            && io.unsent(conn) == 0
         {
             client.paused = false;
             io.resume(conn);
@@ -144,8 +145,14 @@ impl Worker {
             client.stash = self.buffers.take();
         }
         client.stash.extend_from_slice(rest);
-        let busy = client.exchange.is_some();
-        if busy && client.stash.len() >= STASH_BYTES && !client.paused {
+        // A partial chunk line or trailer section of a running request has limits of its own, and its end must come.
+        let exchange = client.exchange;
+        let full = client.stash.len() >= STASH_BYTES && !client.paused;
+        let ahead = exchange.and_then(|id| self.exchanges.get(id.0)).is_some_and(|exchange| exchange.request_done);
+        if full
+            && ahead
+            && let Some(client) = self.conns.client(conn)
+        {
             client.paused = true;
             io.pause(conn);
         }
@@ -157,6 +164,14 @@ impl Worker {
         let mut used = 0;
         for _ in 0..BURST {
             if used == bytes.len() {
+                return used;
+            }
+            if io.unsent(conn) > 0 {
+                // It does not read its answers: the next request waits until it has (`client_drained`).
+                if let Some(client) = self.conns.client(conn) {
+                    client.paused = true;
+                    io.pause(conn);
+                }
                 return used;
             }
             match self.next_request(io, conn, &bytes[used..]) {
@@ -306,7 +321,9 @@ impl Worker {
         let trusted = is_trusted(peer_ip, http);
         let mut outbox = self.buffers.take();
         let request_id = forward::RequestId::choose(head, trusted, &http.plan.forwarded, &mut self.rng);
-        let wants_upgrade = head.upgrade.is_some() && head.framing.is_empty();
+        // `h2c` would lead past every route and rule: HTTP/2 to the endpoint inside a tunnel.
+        let wants_upgrade =
+            head.framing.is_empty() && head.upgrade.is_some_and(|protocols| !forward::names_http2(protocols));
         forward::write_request_head(
             &mut outbox,
             &forward::RequestParts {

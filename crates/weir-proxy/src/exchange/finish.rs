@@ -8,7 +8,7 @@ use weir_net::{Close, Io};
 use weir_pool_core::CloseReason;
 use weir_telemetry::{Protocol, Record};
 
-use super::begin::http_listener;
+use super::begin::{STASH_BYTES, http_listener};
 use super::{Exchange, ExchangeId, State};
 use crate::view::LocalEndpoint;
 use crate::worker::{LINGER, Worker};
@@ -18,6 +18,9 @@ impl Worker {
     pub(crate) fn finish<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.remove(id.0) else { return };
         self.stats.in_flight.dec();
+        if matches!(exchange.state, State::Tunnel) {
+            self.stats.tunnels_open.dec();
+        }
         exchange.times.stamp(Phase::Relay, io.clock());
         self.report(io, &mut exchange);
         self.let_go_of_endpoint(io, &mut exchange);
@@ -47,8 +50,14 @@ impl Worker {
             return;
         }
         let (has_stash, listener, conn) = (!client.stash.is_empty(), client.listener, exchange.client);
-        client.paused = false;
-        io.resume(conn);
+        // A client that sends faster than it is served, or does not read its answers, is not read either.
+        if client.stash.len() >= STASH_BYTES || io.unsent(conn) > 0 {
+            client.paused = true;
+            io.pause(conn);
+        } else {
+            client.paused = false;
+            io.resume(conn);
+        }
         if has_stash {
             self.schedule(conn);
         } else if let Some(stash) = self.conns.client(conn).map(|client| std::mem::take(&mut client.stash)) {
@@ -73,7 +82,11 @@ impl Worker {
             && let Some(endpoint) = self.endpoints.get_mut(local)
         {
             let client = exchange.client;
+            let before = endpoint.waiting.len();
             endpoint.waiting.retain(|&(_, waiting)| waiting != client);
+            if endpoint.waiting.len() < before {
+                endpoint.state.end_connection_wait(self.id);
+            }
         }
         if let Some(endpoint) = self.endpoints.get(local) {
             endpoint.state.load.end();
@@ -94,12 +107,15 @@ impl Worker {
             return;
         }
         let clean = upstream.stash.is_empty();
-        let whole = exchange.request_done && !exchange.request_pumped && !exchange.response_pumped;
+        // Request bytes that the endpoint has not taken would stand before the next request.
+        let whole =
+            exchange.request_done && !exchange.request_pumped && !exchange.response_pumped && io.unsent(conn) == 0;
         let relayed = matches!(exchange.state, State::Relaying);
         if clean && whole && relayed && exchange.keep_upstream {
             self.park(io, conn, local, slot);
         } else {
-            self.discard_upstream(io, conn, CloseReason::Failed);
+            let reason = if relayed && whole { CloseReason::PeerClosed } else { CloseReason::Failed };
+            self.discard_upstream(io, conn, reason);
         }
     }
 
@@ -120,9 +136,9 @@ impl Worker {
             shard.bytes_sent.add(exchange.bytes_in);
             shard.bytes_received.add(exchange.bytes_out);
         }
-        if exchange.status >= 502
-            && exchange.status <= 504
-            && exchange.response_begun
+        if matches!(exchange.status, 502..=504)
+            && exchange.end.is_complete()
+            && matches!(exchange.state, State::Relaying)
             && let Some(local) = exchange.endpoint
         {
             self.evidence_of_failure(local);
@@ -169,12 +185,18 @@ impl Worker {
     pub(crate) fn exchange_deadline<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
         let now = io.now();
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
-        if exchange.pump_progressed(io) {
-            self.await_progress(io, id);
+        let tunnel = matches!(exchange.state, State::Tunnel);
+        // A tunnel has left HTTP behind: its route's deadline was for the request.
+        if now >= exchange.hard_deadline && !tunnel {
+            self.timed_out(io, id, Origin::Weir, Reason::Deadline);
             return;
         }
-        if now >= exchange.hard_deadline {
-            self.timed_out(io, id, Origin::Weir, Reason::Deadline);
+        if exchange.pump_progressed(io) {
+            if tunnel {
+                self.tunnel_waits(io, id);
+            } else {
+                self.await_progress(io, id);
+            }
             return;
         }
         match exchange.state {

@@ -80,9 +80,10 @@ pub(crate) fn write_request_head(
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     // RFC 9110 section 7.2: Host first, so that the endpoint sees it early; an HTTP/1.0 client may have sent none.
-    write::field(out, "Host", head.host);
-
     let edits = &parts.rule.request_headers;
+    let host = edits.set.iter().find(|(name, _)| name.eq_ignore_ascii_case("Host"));
+    write::field(out, "Host", host.map_or(head.host, |(_, value)| value.as_bytes()));
+
     let mut te_trailers = false;
     let mut copier = FieldCopier::new(head.bytes);
     for field in head.fields {
@@ -147,9 +148,11 @@ pub(crate) fn max_forwards(head: &RequestHead<'_, '_>, field: &Field<'_>) -> Opt
 fn is_written_anew(kind: FieldKind, parts: &RequestParts<'_, '_, '_>) -> bool {
     match kind {
         FieldKind::Host | FieldKind::ContentLength | FieldKind::TransferEncoding => true,
-        FieldKind::XForwardedFor | FieldKind::XForwardedProto | FieldKind::XForwardedHost | FieldKind::XRealIp => {
-            parts.forwarded.x_forwarded || !parts.trusted
+        // A peer on a Unix socket has no address to add: what it says about its own client stays as it is.
+        FieldKind::XForwardedFor | FieldKind::XRealIp => {
+            parts.forwarded.x_forwarded && parts.peer.is_some() || !parts.trusted
         }
+        FieldKind::XForwardedProto | FieldKind::XForwardedHost => parts.forwarded.x_forwarded || !parts.trusted,
         FieldKind::XForwardedPort => !parts.trusted,
         FieldKind::Forwarded => parts.forwarded.forwarded || !parts.trusted,
         FieldKind::XRequestId => parts.forwarded.request_id,
@@ -165,6 +168,14 @@ fn write_forwarding(out: &mut Vec<u8>, parts: &RequestParts<'_, '_, '_>) {
         parts.head.fields.iter().filter(move |field| parts.trusted && field.kind == kind).map(|field| field.value)
     };
     if parts.forwarded.x_forwarded {
+        if parts.peer.is_none() {
+            // A process of this machine, behind a Unix socket: what it says of the client is all there is.
+            for kind in [FieldKind::XForwardedFor, FieldKind::XRealIp] {
+                for field in parts.head.fields.iter().filter(|field| parts.trusted && field.kind == kind) {
+                    write::field(out, field.name, field.value);
+                }
+            }
+        }
         if let Some(peer) = parts.peer {
             append_list(out, b"X-Forwarded-For: ", values(FieldKind::XForwardedFor));
             write_ip(out, peer);
@@ -320,8 +331,22 @@ fn is_edited(edits: &HeaderEdits, name: &str) -> bool {
 
 fn write_edits(out: &mut Vec<u8>, edits: &HeaderEdits) {
     for (name, value) in edits.set.iter().chain(&edits.add) {
-        write::field(out, name, value.as_bytes());
+        // Written already: there is one, and it comes first.
+        if !name.eq_ignore_ascii_case("Host") {
+            write::field(out, name, value.as_bytes());
+        }
     }
+}
+
+/// Whether an `Upgrade` list names HTTP/2 (`h2c`, `h2`, `HTTP/2.0`).
+pub(crate) fn names_http2(protocols: &[u8]) -> bool {
+    protocols.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).any(|protocol| {
+        let name = protocol.split(|&byte| byte == b'/').next().unwrap_or_default();
+        let version = protocol.get(name.len() + 1..).unwrap_or_default();
+        name.eq_ignore_ascii_case(b"h2c")
+            || name.eq_ignore_ascii_case(b"h2")
+            || name.eq_ignore_ascii_case(b"http") && !version.starts_with(b"1")
+    })
 }
 
 /// Whether a comma-separated list holds a token (parameters after `;` are ignored).
@@ -335,6 +360,16 @@ fn contains_token(list: &[u8], token: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn http2_is_found_among_protocols() {
+        for text in ["h2c", "websocket, h2c", "HTTP/2.0", "H2C", "h2"] {
+            assert!(names_http2(text.as_bytes()), "{text}");
+        }
+        for text in ["websocket", "TLS/1.0, HTTP/1.1", "", "h2cx"] {
+            assert!(!names_http2(text.as_bytes()), "{text}");
+        }
+    }
 
     #[test]
     fn tokens_are_found_in_lists() {

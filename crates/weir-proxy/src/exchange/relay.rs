@@ -133,8 +133,20 @@ impl Worker {
 
     /// The client took what was stuck.
     pub(crate) fn client_drained<I: Io>(&mut self, io: &mut I, conn: ConnId) {
-        let Some(id) = self.conns.client(conn).and_then(|client| client.exchange) else { return };
-        self.await_progress(io, id);
+        let Some(client) = self.conns.client(conn) else { return };
+        let Some(id) = client.exchange else {
+            // It has read its answers: what it sent ahead is served, and reading goes on.
+            client.paused = false;
+            io.resume(conn);
+            self.schedule(conn);
+            return;
+        };
+        match self.exchanges.get(id.0).map(|exchange| &exchange.state) {
+            Some(State::Relaying) => self.await_progress(io, id),
+            Some(State::Tunnel) => self.tunnel_waits(io, id),
+            // The rest of an earlier answer: this request's own deadline stands.
+            _ => return,
+        }
         if let Some(upstream) = self.exchanges.get_mut(id.0).and_then(|exchange| exchange.upstream) {
             io.resume(upstream);
         }
@@ -181,6 +193,15 @@ impl Worker {
 
     /// The response cannot be completed: the client must see that it is not whole (RFC 9112 section 8).
     pub(crate) fn response_broken<I: Io>(&mut self, io: &mut I, id: ExchangeId, origin: Origin, reason: Reason) {
+        let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
+        if origin == Origin::Upstream
+            && let Some(local) = exchange.endpoint
+        {
+            if let Some(endpoint) = self.endpoints.get(local) {
+                endpoint.state.ext.shard(self.id).failed(reason);
+            }
+            self.evidence_of_failure(local);
+        }
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         exchange.end = EndCode::by(origin, Phase::Relay);
         exchange.reason = Some(reason);

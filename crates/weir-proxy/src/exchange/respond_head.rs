@@ -8,7 +8,6 @@ use weir_pool_core::CloseReason;
 use super::begin::http_listener;
 use super::forward::{self, ResponseParts};
 use super::{BodyOut, ExchangeId, State};
-use crate::tcp::micros;
 use crate::worker::Worker;
 
 /// Interim responses of one exchange that are relayed; more are a fault of the endpoint.
@@ -191,12 +190,6 @@ impl Worker {
             self.buffers.give(outbox);
         }
         exchange.replayable = false;
-        if let Some(local) = exchange.endpoint
-            && let Some(endpoint) = self.endpoints.get(local)
-        {
-            let shard = endpoint.state.ext.shard(self.id);
-            shard.head_time.observe(micros(now.since(exchange.sent_at)));
-        }
     }
 
     /// The endpoint half-closed.
@@ -237,7 +230,7 @@ impl Worker {
         exchange.upstream = None;
         exchange.slot = None;
         match exchange.state {
-            State::Tunnel => self.finish(io, id),
+            State::Tunnel => self.end_tunnel(io, id, Origin::Upstream),
             State::Relaying => self.response_broken(io, id, Origin::Upstream, Reason::UpstreamReset),
             _ => {
                 self.upstream_failed(

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use weir_core::{Fault, Origin, Phase, Reason, Retry};
 use weir_net::{Close, Io, IoFault};
+use weir_resilience::outlier::ConsecutiveFailures;
 use weir_resilience::{Attempt, BodyState, retry_decision};
 
 use super::begin::http_listener;
@@ -142,7 +143,7 @@ impl Worker {
         let count = endpoint.state.failures.record_failure();
         let Some(cluster) = config.clusters.get(endpoint.cluster.0 as usize) else { return };
         let threshold = cluster.plan.outlier.consecutive_failures;
-        if cluster.plan.outlier.enabled && count >= threshold {
+        if cluster.plan.outlier.enabled && ConsecutiveFailures::should_report(count, threshold) {
             self.shared.tell_keeper(keeper::Message::Failures {
                 cluster: endpoint.cluster,
                 endpoint: endpoint.state.id,

@@ -1,7 +1,7 @@
 //! After a 101 (WebSocket and the like): bytes both ways, moved by the kernel, until both sides have ended.
 
 use weir_core::{EndCode, Origin, Phase, Reason};
-use weir_net::{Close, Io, Piece, PumpEnd, Sent};
+use weir_net::{Io, Piece, PumpEnd, Sent};
 
 use super::{ExchangeId, State};
 use crate::worker::Worker;
@@ -87,14 +87,14 @@ impl Worker {
             exchange.tunnel_ends.1 = true;
         }
         if exchange.tunnel_ends == (true, true) {
-            self.stats.tunnels_open.dec();
             self.finish(io, id);
         } else {
             self.tunnel_waits(io, id);
         }
     }
 
-    fn end_tunnel<I: Io>(&mut self, io: &mut I, id: ExchangeId, origin: Origin) {
+    /// A tunnel broke. What the client has of the endpoint's bytes may not be all: it is told by a reset.
+    pub(super) fn end_tunnel<I: Io>(&mut self, io: &mut I, id: ExchangeId, origin: Origin) {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         exchange.end = EndCode::by(origin, Phase::Relay);
         exchange.reason = Some(match origin {
@@ -102,12 +102,8 @@ impl Worker {
             Origin::Upstream => Reason::UpstreamReset,
             Origin::Weir => Reason::Internal,
         });
-        let client = exchange.client;
-        self.stats.tunnels_open.dec();
+        exchange.cut = !exchange.tunnel_ends.1;
         self.finish(io, id);
-        if self.conns.client(client).is_some() {
-            self.close_client(io, client, Close::Now);
-        }
     }
 
     /// A tunnel in which nothing moves is closed after its idle time-out.
@@ -120,7 +116,6 @@ impl Worker {
 
     /// Nothing moved in a tunnel for its idle time-out.
     pub(crate) fn tunnel_idle<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
-        self.stats.tunnels_open.dec();
         if let Some(exchange) = self.exchanges.get_mut(id.0) {
             exchange.ended(Origin::Weir, Phase::Relay, Reason::TunnelIdle);
         }

@@ -93,14 +93,19 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// Runs until a signal ends it; `introduction` is printed when the listeners accept connections.
 fn run(plan: &Plan, source: &str, introduction: impl FnOnce(&Running) -> String) -> ExitCode {
-    // Before any thread is started, so that no signal is lost.
-    let signals = match signals() {
+    // Before anything else, so that no signal is lost. The thread that hands them on comes later: root can be given up
+    // only while there is no second thread.
+    let collected = match collect_signals() {
         Ok(signals) => signals,
         Err(error) => return fail(&format!("signal handlers: {error}")),
     };
     let running = match server::start(plan) {
         Ok(running) => running,
         Err(error) => return fail(&error.to_string()),
+    };
+    let signals = match hand_on(collected) {
+        Ok(signals) => signals,
+        Err(error) => return fail(&format!("signal thread: {error}")),
     };
     event::ConfigLoaded { source, revision: 1, listeners: plan.listeners.len(), clusters: plan.clusters.len() }.emit();
     if let Some(address) = running.metrics() {
@@ -113,9 +118,18 @@ fn run(plan: &Plan, source: &str, introduction: impl FnOnce(&Running) -> String)
     end(running)
 }
 
-/// Starts to collect signals. The thread ends with the process.
+/// Collects signals and hands them on, for a program that keeps its privileges.
 pub(crate) fn signals() -> std::io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+    hand_on(collect_signals()?)
+}
+
+/// Collects signals from now on.
+fn collect_signals() -> std::io::Result<Signals> {
+    Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
+}
+
+/// Starts to hand on what is collected. The thread ends with the process.
+fn hand_on(mut signals: Signals) -> std::io::Result<Receiver<i32>> {
     let (sender, receiver) = channel();
     std::thread::Builder::new().name("weir-signals".to_owned()).spawn(move || {
         for signal in signals.forever() {

@@ -51,7 +51,7 @@ impl View for Observed {
                 name: config.plan.name.to_string(),
                 algorithm: (*algorithm).to_owned(),
                 panic: cluster.panic,
-                usable: cluster.members.len() as u32,
+                usable: cluster.usable,
                 endpoints: cluster.endpoints.iter().map(|state| endpoint_view(state, now, wall)).collect(),
             }
         };
@@ -67,7 +67,10 @@ impl View for Observed {
         }
         let snapshot = self.shared.snapshot();
         let unknown = |state: &Arc<weir_cluster::EndpointState<_>>| state.health().0 == Health::Unknown;
-        let waiting = snapshot.clusters.iter().any(|cluster| cluster.endpoints.iter().any(unknown));
+        // Not yet entered, not yet resolved, or not yet probed.
+        let waiting = snapshot.clusters.iter().zip(&snapshot.config.clusters).any(|(cluster, config)| {
+            cluster.endpoints.is_empty() && !config.plan.endpoints.is_empty() || cluster.endpoints.iter().any(unknown)
+        });
         if waiting && Clock.now().since(self.started) < SETTLE {
             return Ready::NotReady(NotReady::Starting);
         }

@@ -13,7 +13,6 @@ mod fields;
 mod flow;
 mod interim;
 mod logs;
-mod messages;
 mod persistence;
 mod routing;
 mod setup;

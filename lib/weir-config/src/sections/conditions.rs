@@ -154,7 +154,7 @@ fn path(node: &Node, merge_slashes: bool, report: &mut Report) -> PathMatch {
         return PathMatch::Prefix(Arc::from(value.text()));
     }
     if let Some(value) = node.text("path_regex") {
-        return regex(value, report).map_or(PathMatch::Any, PathMatch::Regex);
+        return whole_path(value, report).map_or(PathMatch::Any, PathMatch::Regex);
     }
     PathMatch::Any
 }
@@ -170,6 +170,25 @@ pub(crate) fn check_prefix(value: &Value, merge_slashes: bool, report: &mut Repo
         report
             .error(codes::PATH_NOT_NORMAL, &value.part(text.len() - 1..text.len()), "a prefix has no `/` at its end")
             .help(format!("write \"{short}\": a prefix stands for itself and everything below it, by whole segments"));
+    }
+}
+
+/// A regular expression that has to match from the first byte of the path to the last.
+fn whole_path(value: &Value, report: &mut Report) -> Option<regex::Regex> {
+    let free = regex(value, report)?;
+    match syntax::regex(&format!(r"\A(?:{})\z", free.as_str())) {
+        Ok(whole) => Some(whole),
+        Err(fault) => {
+            // Only an expression that swallows what follows it: a comment under `(?x)`.
+            let fault = syntax::Fault {
+                code: fault.code,
+                message: "this expression cannot be anchored at both ends".to_owned(),
+                part: 0..value.text().len(),
+                help: Some("the whole path has to match: leave comments out".to_owned()),
+            };
+            fault.report(value, report);
+            None
+        }
     }
 }
 

@@ -64,7 +64,8 @@ fn path_covers(a: &PathMatch, b: &PathMatch) -> bool {
 }
 
 fn matches_all(regex: &str) -> bool {
-    matches!(regex.trim_start_matches('^').trim_end_matches('$'), ".*" | "/.*")
+    let whole = regex.strip_prefix(r"\A(?:").and_then(|rest| rest.strip_suffix(r")\z")).unwrap_or(regex);
+    matches!(whole.trim_start_matches('^').trim_end_matches('$'), ".*" | "/.*")
 }
 
 fn is_below(prefix: &str, path: &str) -> bool {
