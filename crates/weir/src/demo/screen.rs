@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use ratatui::DefaultTerminal;
@@ -20,11 +21,14 @@ use super::text;
 
 /// Seconds of traffic that are kept for the curve.
 const HISTORY: usize = 300;
+/// Keys that wait to be handled.
+const KEYS: usize = 16;
 
 /// The terminal in its own screen; dropping it gives the user's back. So does a panic.
 pub(crate) struct Screen {
     terminal: DefaultTerminal,
     events: Events,
+    keys: Receiver<Event>,
     rates: VecDeque<u64>,
     show_config: bool,
     colour: bool,
@@ -42,7 +46,16 @@ impl Screen {
     /// Takes the terminal over.
     pub(crate) fn open(events: Events, colour: bool) -> io::Result<Self> {
         let terminal = ratatui::try_init()?;
-        Ok(Self { terminal, events, rates: VecDeque::new(), show_config: false, colour })
+        // On a thread of its own, which ends with the process: a terminal that has gone away keeps its reader busy for ever.
+        let (sender, keys) = sync_channel(KEYS);
+        std::thread::Builder::new().name("demo-keys".to_owned()).spawn(move || {
+            while let Ok(event) = event::read() {
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { terminal, events, keys, rates: VecDeque::new(), show_config: false, colour })
     }
 
     /// Adds a second to the curve.
@@ -71,10 +84,12 @@ impl Screen {
 
     /// Waits for a key for at most `timeout`.
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<Wish> {
-        if !event::poll(timeout)? {
-            return Ok(Wish::Nothing);
-        }
-        let Event::Key(key) = event::read()? else { return Ok(Wish::Redraw) };
+        let event = match self.keys.recv_timeout(timeout) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => return Ok(Wish::Nothing),
+            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("the keyboard cannot be read")),
+        };
+        let Event::Key(key) = event else { return Ok(Wish::Redraw) };
         if key.kind == KeyEventKind::Release {
             return Ok(Wish::Nothing);
         }
