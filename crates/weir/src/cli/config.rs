@@ -1,5 +1,6 @@
 //! `weir check` and `weir explain`, and reading configuration files for every verb.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -55,9 +56,11 @@ pub(crate) fn check(options: &CheckOptions) -> ExitCode {
 /// `weir explain`
 pub(crate) fn explain(options: &ExplainOptions) -> ExitCode {
     let Some(code) = &options.code else {
-        let all = weir_config::CODES.iter().copied().flatten();
-        let lines: Vec<String> = all.map(|entry| format!("{}  {}\n", entry.code, entry.title)).collect();
-        return print(&lines.concat());
+        let mut lines = String::new();
+        for entry in weir_config::CODES.iter().copied().flatten() {
+            let _ = writeln!(lines, "{}  {}", entry.code, entry.title);
+        }
+        return print(&lines);
     };
     match weir_config::explain(code) {
         Some(explanation) => print(&explanation.render()),

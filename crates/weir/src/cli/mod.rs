@@ -157,8 +157,8 @@ pub(crate) struct DemoOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ProxyOptions {
-    /// Where clients connect: IP:PORT, [IPv6]:PORT or unix:PATH
     #[arg(long, value_name = "ADDR", default_value = weir_config::DEFAULT_LISTEN)]
+    #[arg(help = "Where clients connect: IP:PORT, [IPv6]:PORT or unix:PATH")]
     listen: String,
     /// The servers, separated by commas: IP:PORT, NAME:PORT or unix:PATH
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', required = true)]

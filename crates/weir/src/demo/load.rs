@@ -302,14 +302,12 @@ impl Protocol<EpollIo> for Clients {
     }
 
     fn on_connected(&mut self, io: &mut EpollIo, id: ConnId, result: Result<(), IoFault>) {
-        match result {
-            Err(_) => self.lose(io, id),
-            Ok(()) => {
-                let Some(conn) = self.conn(id) else { return };
-                conn.state = State::Idle;
-                self.idle.push_back(id);
-                self.dispatch(io);
-            }
+        if result.is_err() {
+            self.lose(io, id);
+        } else if let Some(conn) = self.conn(id) {
+            conn.state = State::Idle;
+            self.idle.push_back(id);
+            self.dispatch(io);
         }
     }
 

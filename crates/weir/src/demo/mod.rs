@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use weir_control::View;
 use weir_core::Health;
 use weir_telemetry::init_logging_into;
@@ -179,7 +179,8 @@ impl Show {
 /// Waits for a signal for at most `timeout`.
 fn wants_end(signals: &Receiver<i32>, timeout: Duration) -> bool {
     match signals.recv_timeout(timeout) {
-        Ok(signal) => matches!(signal, SIGINT | SIGTERM),
+        // HUP: the terminal is gone.
+        Ok(signal) => matches!(signal, SIGINT | SIGTERM | SIGHUP),
         Err(RecvTimeoutError::Timeout) => false,
         Err(RecvTimeoutError::Disconnected) => true,
     }

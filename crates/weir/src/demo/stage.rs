@@ -1,5 +1,6 @@
 //! Everything that the demonstration runs: three sample servers, Weir with the real data path, and the load.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -129,11 +130,10 @@ fn start_weir(config: &str) -> Result<Running, StageError> {
 }
 
 fn config_text(proxy: SocketAddr, metrics: SocketAddr, servers: &[(Character, SocketAddr)]) -> String {
-    let endpoints: Vec<String> = servers
-        .iter()
-        .map(|(character, address)| format!("  {{ address = \"{address}\", name = \"{}\" }},\n", character.name))
-        .collect();
-    let endpoints = endpoints.concat();
+    let mut endpoints = String::new();
+    for (character, address) in servers {
+        let _ = writeln!(endpoints, "  {{ address = \"{address}\", name = \"{}\" }},", character.name);
+    }
     format!(
         "[[listener]]\nbind = \"{proxy}\"\ncluster = \"shop\"\n\n\
          [cluster.shop]\nbalance = \"least_connections\"\nendpoints = [\n{endpoints}]\n\n\

@@ -1,5 +1,6 @@
 //! What the tests of the command line share.
 #![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot do its work is a failed test")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -7,11 +8,11 @@ use std::process::{Command, Output};
 /// The result of a short run: exit code, standard output and standard error.
 pub(crate) struct Ran {
     /// Exit code.
-    pub code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// Standard output.
-    pub out: String,
+    pub(crate) out: String,
     /// Standard error.
-    pub err: String,
+    pub(crate) err: String,
 }
 
 /// Runs `weir` to its end, in `folder`, without a terminal.
