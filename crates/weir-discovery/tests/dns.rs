@@ -55,7 +55,7 @@ async fn next(updates: &mut Receiver<Update>) -> Update {
 async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let poll = async {
         while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await; // tidy: allow(sleep) polls a level under a deadline
         }
     };
     timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("never: {what}"));

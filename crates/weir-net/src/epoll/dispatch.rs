@@ -15,7 +15,7 @@ use super::io::{Dialled, EpollIo, UNIX_RETRY, dial};
 use super::pump::{Tools, Turn};
 use super::slab::{Flags, Peer, Slot};
 use super::write::Flushed;
-use super::{FLUSH_TIME, WORK_ROUNDS};
+use super::{FLUSH_FACTOR, WORK_ROUNDS};
 use crate::contract::{ConnId, IoFault, Protocol, PumpEnd};
 
 /// Reads of one connection before others get their turn: at most 256 KiB.
@@ -379,7 +379,7 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
             match cold.stuck.flush(std::os::fd::AsFd::as_fd(fd), &mut self.io.buffers) {
                 Ok(Flushed::Blocked { written: 0 }) => {}
                 // The time runs from the last sign of life; the wheel follows lazily.
-                Ok(Flushed::Blocked { .. }) => slot.deadline = now + FLUSH_TIME,
+                Ok(Flushed::Blocked { .. }) => slot.deadline = now + linger.saturating_mul(FLUSH_FACTOR),
                 Ok(Flushed::All) => {
                     slot.deadline = now + linger;
                     self.io.finish_output(conn);

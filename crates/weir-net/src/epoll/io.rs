@@ -11,7 +11,7 @@ use rustix::net::{
 };
 use weir_core::{Address, Instant, WallTime};
 
-use super::FLUSH_TIME;
+use super::FLUSH_FACTOR;
 use super::accept::Listeners;
 use super::clock::{Clock, Wall};
 use super::fault::fault_of;
@@ -237,7 +237,7 @@ impl EpollIo {
             slot.flags.set(Flags::SHUT_WANTED);
         }
         slot.cold().linger = Some(time);
-        slot.deadline = now + if nothing_to_write { time } else { FLUSH_TIME };
+        slot.deadline = now + if nothing_to_write { time } else { time.saturating_mul(FLUSH_FACTOR) };
         let readable = slot.flags.has(Flags::READABLE);
         self.cover(conn);
         if readable {

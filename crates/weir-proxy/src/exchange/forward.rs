@@ -166,6 +166,14 @@ fn write_forwarding(out: &mut Vec<u8>, parts: &RequestParts<'_, '_, '_>) {
         parts.head.fields.iter().filter(move |field| parts.trusted && field.kind == kind).map(|field| field.value)
     };
     if parts.forwarded.x_forwarded {
+        if parts.peer.is_none() {
+            // A process of this machine, behind a Unix socket: what it says of the client is all there is.
+            for kind in [FieldKind::XForwardedFor, FieldKind::XRealIp] {
+                for field in parts.head.fields.iter().filter(|field| parts.trusted && field.kind == kind) {
+                    write::field(out, field.name, field.value);
+                }
+            }
+        }
         if let Some(peer) = parts.peer {
             append_list(out, b"X-Forwarded-For: ", values(FieldKind::XForwardedFor));
             write_ip(out, peer);
