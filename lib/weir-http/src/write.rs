@@ -1,6 +1,6 @@
 //! Writing messages: everything is appended to a buffer that the caller keeps.
 //!
-//! Names and values are written as given. Those of a parsed [`Field`](crate::Field) are safe;
+//! Names and values are written as given. Those of a parsed [`Field`] are safe;
 //! those from elsewhere are to be checked once, when they come in, with
 //! [`is_valid_name`](crate::is_valid_name) and [`is_valid_value`](crate::is_valid_value)
 //! (asserted in debug builds).
