@@ -272,7 +272,7 @@ impl Client {
                 continue;
             }
             let field = |name: &str| {
-                let found = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+                let found = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
                 found.map(|field| String::from_utf8_lossy(field.value).into_owned())
             };
             let whose = field("x-id");

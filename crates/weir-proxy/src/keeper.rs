@@ -266,7 +266,7 @@ impl Keeper {
         write::field(&mut out, "Host", host.as_bytes());
         write::field(&mut out, "User-Agent", b"weir-probe");
         for (name, value) in &http.headers {
-            write::field(&mut out, name, value.as_bytes());
+            write::field(&mut out, name.as_bytes(), value.as_bytes());
         }
         write::field(&mut out, "Connection", b"close");
         write::end_head(&mut out);
@@ -312,7 +312,7 @@ impl Keeper {
                     }
                 }
             }
-            let fields = head.fields.iter().map(|field| (field.name.as_bytes(), field.value));
+            let fields = head.fields.iter().map(|field| (field.name, field.value));
             let verdict = evaluate_http(http, head.status, fields, &body);
             let enough = complete || ended || body.len() >= BODY_PREFIX_MAX_BYTES;
             return match verdict {

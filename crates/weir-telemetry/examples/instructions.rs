@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (worker, endpoint) = (WorkerStats::new(), EndpointStats::new(1));
             for _ in 0..rounds {
                 let record = black_box(&record);
-                worker.record(record);
+                worker.record(&record.ended());
                 endpoint.shard(0).responded(record.status, record.times);
                 black_box(&worker);
             }

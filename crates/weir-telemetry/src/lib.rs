@@ -28,7 +28,7 @@ pub use endpoint::{EndpointShard, EndpointStats};
 pub use histogram::{Histogram, LE_MICROS, Snapshot};
 pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
 pub use process::ProcessStats;
-pub use record::{Protocol, Record};
+pub use record::{Ended, Protocol, Record};
 pub use render::{BuildInfo, Exposition, Sources, render};
 pub use view::{ClusterView, EndpointView, LatencyView};
 pub use worker::{CLOSE_REASONS, CloseReason, WorkerStats};

@@ -74,7 +74,29 @@ pub struct Record<'a> {
     pub referer: &'a [u8],
 }
 
-impl Record<'_> {
+/// What is counted of an ended request: a part of its [`Record`], without the text that only a log needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended<'a> {
+    /// When each phase ended.
+    pub times: &'a PhaseTimes,
+    /// Status given to the client; 0 if no response head was sent.
+    pub status: u16,
+    /// Why it ended, unless complete.
+    pub reason: Option<Reason>,
+    /// Bytes received from the client: head and body.
+    pub bytes_in: u64,
+    /// Bytes sent to the client: head and body.
+    pub bytes_out: u64,
+}
+
+impl<'a> Record<'a> {
+    /// What is counted of it.
+    #[inline]
+    pub const fn ended(&self) -> Ended<'a> {
+        let Self { times, status, reason, bytes_in, bytes_out, .. } = *self;
+        Ended { times, status, reason, bytes_in, bytes_out }
+    }
+
     /// From the first byte to the end of the last phase reached, in microseconds.
     #[inline]
     pub fn total_us(&self) -> u32 {

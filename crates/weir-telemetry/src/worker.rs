@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_core::{Phase, Reason};
 
-use crate::{ByReason, ByStatus, Counter, Gauge, Histogram, Record};
+use crate::{ByReason, ByStatus, Counter, Ended, Gauge, Histogram, Record};
 
 /// Why a connection to an endpoint was closed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -110,16 +110,16 @@ impl WorkerStats {
 
     /// Counts an ended HTTP request: status, reason, bytes, time and the time per phase.
     #[inline]
-    pub fn record(&self, record: &Record<'_>) {
-        self.requests.inc(record.status);
-        if let Some(reason) = record.reason {
+    pub fn record(&self, ended: &Ended<'_>) {
+        self.requests.inc(ended.status);
+        if let Some(reason) = ended.reason {
             self.reasons.inc(reason);
         }
-        self.bytes_in.add(record.bytes_in);
-        self.bytes_out.add(record.bytes_out);
+        self.bytes_in.add(ended.bytes_in);
+        self.bytes_out.add(ended.bytes_out);
         let mut before = 0;
         for phase in Phase::ALL {
-            let end = record.times.end_us(phase).unwrap_or(0);
+            let end = ended.times.end_us(phase).unwrap_or(0);
             if end > before {
                 self.phase_us[phase as usize].add(u64::from(end - before));
                 before = end;

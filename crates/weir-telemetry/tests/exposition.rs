@@ -89,7 +89,7 @@ fn a_scrape_while_workers_write_never_goes_backwards() {
             scope.spawn(move || {
                 let times = times();
                 while !stop.load(Ordering::Relaxed) {
-                    worker.record(&record(&times, 200, None));
+                    worker.record(&record(&times, 200, None).ended());
                     stats.shard(number).responded(200, &times);
                 }
             });
@@ -159,8 +159,8 @@ fn busy_workers() -> Vec<Arc<WorkerStats>> {
     for worker in &workers {
         worker.accepted.inc();
         worker.open.inc();
-        worker.record(&record(&times(), 200, None));
-        worker.record(&record(&times(), 502, Some(Reason::UpstreamReset)));
+        worker.record(&record(&times(), 200, None).ended());
+        worker.record(&record(&times(), 502, Some(Reason::UpstreamReset)).ended());
         worker.pool_closed(CloseReason::Peer);
     }
     workers

@@ -32,6 +32,11 @@ fn connect(weir: &Weir) -> TcpStream {
     stream
 }
 
+/// Whether the connection that waited for the listener has come and gone, and nothing else is open.
+fn settled(weir: &Weir) -> bool {
+    weir.metric("weir_tcp_sessions_total", &[]) >= Some(1.0) && weir.metric("weir_tcp_sessions_open", &[]) == Some(0.0)
+}
+
 fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
@@ -210,9 +215,7 @@ fn the_algorithm_decides_who_gets_a_connection() {
     assert_eq!(names(&weir, 12).len(), 1, "one client address, one endpoint");
     // Connections that stay open count as load.
     let weir = tcp(&ports, "balance = \"least_connections\"\n");
-    eventually(PATIENCE, "the wait for the listener is over", || {
-        weir.metric("weir_tcp_sessions_open", &[]) == Some(0.0)
-    });
+    eventually(PATIENCE, "the wait for the listener is over", || settled(&weir));
     let mut held: Vec<(TcpStream, char)> = Vec::new();
     for _ in 0..12 {
         let mut client = connect(&weir);
@@ -314,9 +317,7 @@ fn idle_sessions_end_and_busy_ones_do_not() {
 fn connections_beyond_the_maximum_are_refused_and_counted() {
     let echo = Echo::start("a");
     let weir = start(&config("max_connections = 2", &endpoints(&[echo.port()])));
-    eventually(PATIENCE, "the wait for the listener is over", || {
-        weir.metric("weir_tcp_sessions_open", &[]) == Some(0.0)
-    });
+    eventually(PATIENCE, "the wait for the listener is over", || settled(&weir));
     let mut held: Vec<TcpStream> = (0..2).map(|_| connect(&weir)).collect();
     for client in &mut held {
         client.read_exact(&mut [0]).unwrap();
@@ -336,9 +337,7 @@ fn connections_beyond_the_maximum_are_refused_and_counted() {
 fn an_endpoint_at_its_maximum_is_passed_over() {
     let (a, b) = (Echo::start("a"), Echo::start("b"));
     let weir = tcp(&[a.port(), b.port()], "balance = \"round_robin\"\n[cluster.c.limit]\nmax_requests = 2\n");
-    eventually(PATIENCE, "the wait for the listener is over", || {
-        weir.metric("weir_tcp_sessions_open", &[]) == Some(0.0)
-    });
+    eventually(PATIENCE, "the wait for the listener is over", || settled(&weir));
     let mut held: Vec<TcpStream> = (0..4).map(|_| connect(&weir)).collect();
     let mut seen = BTreeMap::<u8, usize>::new();
     for client in &mut held {

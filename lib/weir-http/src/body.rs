@@ -276,9 +276,9 @@ fn take(bytes: &[u8], remaining: u64) -> (&[u8], u64) {
 /// Whether a field may be forwarded from a trailer section. Not those that are needed before the
 /// body: for framing, routing, modifying the request, authentication, or reading the content
 /// (RFC 9110 section 6.5.1).
-fn may_be_trailer(name: &str, kind: FieldKind) -> bool {
+fn may_be_trailer(name: &[u8], kind: FieldKind) -> bool {
     match kind {
-        FieldKind::Other => !NEVER_TRAILERS.iter().any(|never| name.eq_ignore_ascii_case(never)),
+        FieldKind::Other => !NEVER_TRAILERS.iter().any(|never| name.eq_ignore_ascii_case(never.as_bytes())),
         FieldKind::Date | FieldKind::Server | FieldKind::Via | FieldKind::Traceparent | FieldKind::Tracestate => true,
         _ => false,
     }

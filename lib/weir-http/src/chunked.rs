@@ -79,7 +79,7 @@ pub(crate) fn trailer_section<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Op
 
 /// Name and trimmed value of a field line without its line end; `None` = malformed (a folded line,
 /// white space before the colon, a control character, no name).
-pub(crate) fn split_field(line: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr(b':', line)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     if name.is_empty()
@@ -89,7 +89,7 @@ pub(crate) fn split_field(line: &[u8]) -> Option<(&str, &[u8])> {
         return None;
     }
     // The value holds no other white space that this could trim than space and tab.
-    Some((std::str::from_utf8(name).ok()?, value.trim_ascii()))
+    Some((name, value.trim_ascii()))
 }
 
 /// Whether the byte before `at` is the last digit of the size: nothing came between.

@@ -4,6 +4,7 @@
 
 use arrayvec::ArrayVec;
 
+use crate::scan::{token_len, value_len};
 use crate::syntax::is_token_byte;
 use crate::{Field, FieldKind, Limits, Version};
 
@@ -31,32 +32,62 @@ pub(crate) struct Facts<'b> {
     nominations: u32,
 }
 
+/// A text, and what follows its line.
+pub(crate) type Split<'b> = (&'b [u8], &'b [u8]);
+
+/// Why the field lines of a head are not taken.
+pub(crate) enum Malformed {
+    /// More fields than the limit.
+    TooMany,
+    /// What is wrong, with the section of the RFC.
+    Detail(&'static str),
+}
+
 // === impl Facts ===
 
 impl<'b> Facts<'b> {
-    /// Classifies `raw` into `fields` (emptied first) and gathers the facts.
+    /// Reads the field lines and the empty line behind them from the start of `rest` into `fields` (emptied first), at
+    /// most `max` of them, and gathers the facts; gives what follows. `None` = incomplete.
+    ///
+    /// Stricter than RFC 9112 lets a recipient be: a line ends in CRLF and nothing else (section 2.2), no line is
+    /// folded (section 5.2), no white space before the colon (section 5.1).
     #[inline]
-    pub(crate) fn collect(
-        raw: &[httparse::Header<'b>],
+    pub(crate) fn read(
+        &mut self,
+        mut rest: &'b [u8],
+        max: usize,
         fields: &mut ArrayVec<Field<'b>, { Limits::MAX_FIELDS }>,
-    ) -> Result<Self, &'static str> {
-        let mut facts = Self::default();
+    ) -> Result<Option<&'b [u8]>, Malformed> {
         fields.clear();
-        for &httparse::Header { name, value } in raw {
+        loop {
+            let len = token_len(rest);
+            let (name, behind) = match rest.split_at_checked(len) {
+                Some((name @ [_, ..], [b':', behind @ ..])) => (name, behind),
+                Some(([], [b'\r', b'\n', behind @ ..])) => {
+                    if self.nominations > 0 {
+                        mark_nominated(fields);
+                    }
+                    return Ok(Some(behind));
+                }
+                _ => return no_name(rest, len),
+            };
+            let Some((value, behind)) = field_value(behind)? else {
+                return Ok(None);
+            };
+            rest = behind;
             let kind = FieldKind::of(name);
-            let field = Field { name, value, kind, hop_by_hop: kind.is_connection_specific() };
-            if kind != FieldKind::Other {
-                facts.note(kind, value)?;
+            let hop_by_hop = kind.is_connection_specific();
+            if fields.len() >= max || fields.try_push(Field { name, value, kind, hop_by_hop }).is_err() {
+                return Err(Malformed::TooMany);
             }
-            fields.try_push(field).map_err(|_| "more fields than there is storage for")?;
+            if kind != FieldKind::Other {
+                self.note(kind, value).map_err(Malformed::Detail)?;
+            }
         }
-        if facts.nominations > 0 {
-            mark_nominated(fields);
-        }
-        Ok(facts)
     }
 
-    #[inline]
+    /// Not inlined: the loop over the fields keeps its registers.
+    #[inline(never)]
     fn note(&mut self, kind: FieldKind, value: &'b [u8]) -> Result<(), &'static str> {
         match kind {
             FieldKind::Host => self.repeated_host |= self.host.replace(value).is_some(),
@@ -149,19 +180,51 @@ impl<'b> Facts<'b> {
     }
 }
 
-/// Whether every line of the head ends in CRLF. The tokeniser also takes a bare LF, which some
-/// recipients take for a line end and others for a part of the value (RFC 9112 section 2.2). It
-/// rejects every CR that is not before LF, so only the byte before the LF of each line is left to
-/// look at: two before the name that follows.
-pub(crate) fn check_line_ends(bytes: &[u8], len: usize, raw: &[httparse::Header<'_>]) -> bool {
-    let before = |header: &httparse::Header<'_>| offset_in(bytes, header.name).wrapping_sub(2);
-    bytes[..len].ends_with(b"\r\n\r\n") && raw.iter().all(|header| bytes.get(before(header)) == Some(&b'\r'))
+/// Where a field name and its colon should be, there is something else, or nothing yet.
+#[cold]
+fn no_name<'b>(rest: &[u8], len: usize) -> Result<Option<&'b [u8]>, Malformed> {
+    match (len, rest.get(len..)) {
+        (_, None | Some([])) | (0, Some([b'\r'])) => Ok(None),
+        (0, Some([b'\r', ..])) => Err(Malformed::Detail(BARE_CR)),
+        (0, Some([b'\n', ..])) => Err(Malformed::Detail(BARE_LF)),
+        _ => Err(Malformed::Detail(BAD_NAME)),
+    }
 }
 
-/// Where `part`, a slice of `bytes`, starts in it.
-#[inline]
-pub(crate) fn offset_in(bytes: &[u8], part: &str) -> usize {
-    part.as_ptr().addr().wrapping_sub(bytes.as_ptr().addr())
+/// The trimmed value behind a colon, and what follows the line. `None` = incomplete. A byte that cannot be right is
+/// rejected as soon as it is there.
+#[inline(always)]
+fn field_value(behind_colon: &[u8]) -> Result<Option<Split<'_>>, Malformed> {
+    // Nearly always one space; anything else is trimmed below.
+    let text = behind_colon.strip_prefix(b" ").unwrap_or(behind_colon);
+    let len = value_len(text);
+    let (value, behind) = match text.split_at_checked(len) {
+        Some((value, [b'\r', b'\n', behind @ ..])) => (value, behind),
+        _ => match line_end(text, len).map_err(Malformed::Detail)? {
+            Some(ends) => ends,
+            None => return Ok(None),
+        },
+    };
+    match value {
+        [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => Ok(Some((value.trim_ascii(), behind))),
+        _ => Ok(Some((value, behind))),
+    }
+}
+
+/// What comes before the end of a line, from `len` bytes on that were looked at, and what behind it. `None` =
+/// incomplete.
+#[cold]
+pub(crate) fn line_end(text: &[u8], mut len: usize) -> Result<Option<Split<'_>>, &'static str> {
+    loop {
+        match text.split_at_checked(len) {
+            Some((line, [b'\r', b'\n', behind @ ..])) => return Ok(Some((line, behind))),
+            Some((_, [b'\t', more @ ..])) => len += 1 + value_len(more),
+            None | Some((_, [] | [b'\r'])) => return Ok(None),
+            Some((_, [b'\r', ..])) => return Err(BARE_CR),
+            Some((_, [b'\n', ..])) => return Err(BARE_LF),
+            Some(_) => return Err(BAD_VALUE),
+        }
+    }
 }
 
 /// Flags the fields that `Connection` nominates. Framing and host stay: a client that could have
@@ -173,7 +236,7 @@ fn mark_nominated(fields: &mut [Field<'_>]) {
             continue;
         }
         for option in options(fields[at].value) {
-            for field in fields.iter_mut().filter(|field| field.name.as_bytes().eq_ignore_ascii_case(option)) {
+            for field in fields.iter_mut().filter(|field| field.name.eq_ignore_ascii_case(option)) {
                 field.hop_by_hop |= !matches!(field.kind, FieldKind::Host | FieldKind::ContentLength);
             }
         }
@@ -206,6 +269,11 @@ fn parse_length(value: &[u8]) -> Option<u64> {
     u64::try_from(length).ok()
 }
 
+const BARE_CR: &str = "a bare CR (RFC 9112 section 2.2)";
+pub(crate) const BARE_LF: &str = "a line ends in LF without CR (RFC 9112 section 2.2)";
+const BAD_NAME: &str = "an invalid field name, white space before the colon, or a folded line (RFC 9112 section 5)";
+const BAD_VALUE: &str =
+    "a control character in a field value or a reason phrase (RFC 9110 section 5.5, RFC 9112 section 4)";
 /// Options of `Connection` other than the known ones that a head may have.
 const MAX_NOMINATIONS: u32 = 32;
 /// Digits of a `Content-Length`: as many as 2^64 - 1 has.

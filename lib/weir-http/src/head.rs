@@ -1,16 +1,13 @@
 //! What request and response heads have in common: storage, framing words, rejects.
 
-use std::mem::MaybeUninit;
-
 use arrayvec::ArrayVec;
 use weir_core::Reason;
 
 use crate::{Field, Limits, Method};
 
-/// Storage for the fields of one head, on the caller's stack (about 9 KiB, left uninitialised, so
+/// Storage for the fields of one head, on the caller's stack (about 5 KiB, left uninitialised, so
 /// that [`Slots::new`] costs nothing). Good for one head: make a new one for each parse.
 pub struct Slots<'b> {
-    pub(crate) raw: [MaybeUninit<httparse::Header<'b>>; Limits::MAX_FIELDS],
     pub(crate) fields: ArrayVec<Field<'b>, { Limits::MAX_FIELDS }>,
 }
 
@@ -71,7 +68,7 @@ impl Slots<'_> {
     /// Empty storage.
     #[inline]
     pub const fn new() -> Self {
-        Self { raw: [const { MaybeUninit::uninit() }; Limits::MAX_FIELDS], fields: ArrayVec::new_const() }
+        Self { fields: ArrayVec::new_const() }
     }
 }
 

@@ -5,8 +5,8 @@
 //! recipient repair, it rejects. What passes is given out as a parsed form, from which the caller
 //! writes a new head with [`write`](mod@write); received head bytes are never forwarded as they came.
 //!
-//! - [`parse_request`] and [`parse_response`] read a head. The tokeniser is `httparse`; the
-//!   classification, the framing (RFC 9112 section 6), the target and the host are done here.
+//! - [`parse_request`] and [`parse_response`] read a head in one pass: lines, words, what they mean to an
+//!   intermediary, the framing (RFC 9112 section 6), the target and the host. The tests compare them with `httparse`.
 //! - [`BodyReader`] takes a body apart, whatever its framing.
 //! - [`write`](mod@write) appends messages to a buffer.
 //!
@@ -23,6 +23,7 @@ mod head;
 mod limits;
 mod request;
 mod response;
+mod scan;
 mod syntax;
 mod target;
 pub mod write;

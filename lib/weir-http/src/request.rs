@@ -3,7 +3,8 @@
 use memchr::memchr;
 use weir_core::Reason;
 
-use crate::facts::{Facts, check_line_ends};
+use crate::facts::{BARE_LF, Facts, Malformed};
+use crate::scan::{target_len, token_len};
 use crate::{Field, Framing, Limits, Reject, Slots, Target, Version, is_valid_authority};
 
 /// The head of a request, borrowed from the bytes and the slots it was parsed with.
@@ -34,6 +35,8 @@ pub struct RequestHead<'b, 's> {
     /// The client waits for 100 (Continue) before it sends its body. False for HTTP/1.0 (RFC 9110
     /// section 10.1.1) and when there is no body to wait for.
     pub expect_continue: bool,
+    /// The request line as it came, with its line end: words separated by one space each.
+    pub line: &'b [u8],
     /// Bytes of the head, with the empty line at its end and a skipped empty line before it.
     pub len: usize,
     /// The bytes that the fields are slices of, for [`crate::write::FieldCopier`].
@@ -81,33 +84,29 @@ pub fn parse_request<'b, 's>(
     let Some(skipped) = leading_empty_line(bytes)? else {
         return Ok(None);
     };
-    let Slots { raw, fields } = slots;
-    let raw = &mut raw[..limits.max_fields()];
-    let mut request = httparse::Request::new(&mut []);
-    let line_and_fields = &bytes[skipped..];
-    let len = match request.parse_with_uninit_headers(line_and_fields, raw) {
-        Ok(httparse::Status::Complete(len)) => skipped + len,
-        Ok(httparse::Status::Partial) => return incomplete(bytes, skipped, limits),
-        Err(error) => return Err(reject(error, line_and_fields)),
+    let line = match request_line(&bytes[skipped..]) {
+        Ok(Some(line)) => line,
+        Ok(None) => return incomplete(bytes, skipped, limits),
+        Err(reject) => return Err(reject),
     };
-    // A complete head has all three; the tokeniser says so by position, not by type.
-    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
-        return Err(Reject::new(Reason::Internal, "a complete head without a request line"));
-    };
-    if target.len() > limits.target_bytes as usize {
+    if line.target.len() > limits.target_bytes as usize {
         return Err(TARGET_TOO_LONG);
     }
+    let Slots { fields } = slots;
+    let mut facts = Facts::default();
+    let len = match facts.read(line.behind, limits.max_fields(), fields) {
+        Ok(Some(behind)) => bytes.len() - behind.len(),
+        Ok(None) => return incomplete(bytes, skipped, limits),
+        Err(Malformed::TooMany) => {
+            return Err(Reject::new(Reason::HeadTooLarge, "too many fields (RFC 6585 section 5)"));
+        }
+        Err(Malformed::Detail(detail)) => return Err(Reject::request(detail)),
+    };
     if len > limits.head_bytes as usize {
         return Err(HEAD_TOO_LARGE);
     }
-    if !check_line_ends(bytes, len, request.headers) {
-        return Err(Reject::request("a line ends in LF without CR (RFC 9112 section 2.2)"));
-    }
-
-    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let method = Method::of(method);
-    let facts = Facts::collect(request.headers, fields).map_err(Reject::request)?;
-    let target = Target::parse(target.as_bytes(), method).map_err(Reject::request)?;
+    let RequestLine { method, version, .. } = line;
+    let target = Target::parse(line.target, method).map_err(Reject::request)?;
     let framing = framing(&facts, version)?;
     let host = effective_host(&facts, version, &target)?;
     if facts.other_expectation {
@@ -127,6 +126,7 @@ pub fn parse_request<'b, 's>(
         keep_alive: facts.keep_alive(version),
         upgrade: facts.upgrade(version),
         expect_continue: facts.expect_continue && version == Version::Http11 && !framing.is_empty(),
+        line: line.text,
         len,
         bytes: &bytes[..len],
     }))
@@ -199,33 +199,70 @@ fn incomplete<'b, 's>(bytes: &[u8], skipped: usize, limits: &Limits) -> Result<O
     if bytes.len() > limits.head_bytes as usize { Err(HEAD_TOO_LARGE) } else { Ok(None) }
 }
 
-/// What an error of the tokeniser means.
+/// The words of the first line, the line, and what follows it.
+struct RequestLine<'b> {
+    method: Method<'b>,
+    target: &'b [u8],
+    version: Version,
+    text: &'b [u8],
+    behind: &'b [u8],
+}
+
+/// `request-line = method SP request-target SP HTTP-version` (RFC 9112 section 3). Of the target, only the bytes are
+/// looked at. `None` = incomplete.
+#[inline]
+fn request_line(bytes: &[u8]) -> Result<Option<RequestLine<'_>>, Reject> {
+    let (method, behind) = match bytes.split_at_checked(token_len(bytes)) {
+        Some((method @ [_, ..], [b' ', behind @ ..])) => (method, behind),
+        None | Some((_, [])) => return Ok(None),
+        Some(_) => return Err(Reject::request(BAD_REQUEST_LINE)),
+    };
+    let (target, behind) = match behind.split_at_checked(target_len(behind)) {
+        Some((target @ [_, ..], [b' ', behind @ ..])) => (target, behind),
+        None | Some((_, [])) => return Ok(None),
+        // A fragment is never sent (RFC 9110 section 4.2.5); recipients differ in what one ends.
+        Some((_, [b'#' | 0x80.., ..])) => {
+            return Err(Reject::request(
+                "a fragment or a byte beyond ASCII in the request target (RFC 9112 section 3.2)",
+            ));
+        }
+        Some(_) => return Err(Reject::request(BAD_REQUEST_LINE)),
+    };
+    let (version, behind) = match behind {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b'\r', b'\n', behind @ ..] => (Version::Http11, behind),
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0', b'\r', b'\n', behind @ ..] => (Version::Http10, behind),
+        _ => return partial_version(behind),
+    };
+    let text = bytes.get(..bytes.len() - behind.len()).unwrap_or_default();
+    Ok(Some(RequestLine { method: Method::of_token(method), target, version, text, behind }))
+}
+
+/// A version that is short, or wrong.
 #[cold]
-fn reject(error: httparse::Error, bytes: &[u8]) -> Reject {
-    use httparse::Error;
-    match error {
-        Error::TooManyHeaders => Reject::new(Reason::HeadTooLarge, "too many fields (RFC 6585 section 5)"),
-        Error::Version if names_another_version(bytes) => Reject::new(
+fn partial_version<'b>(rest: &[u8]) -> Result<Option<RequestLine<'b>>, Reject> {
+    let matched = |pattern: &[u8]| rest.iter().zip(pattern).take_while(|(byte, want)| byte == want).count();
+    let found = matched(b"HTTP/1.0\r\n").max(matched(b"HTTP/1.1\r\n"));
+    if found == rest.len() {
+        return Ok(None);
+    }
+    Err(match (found, rest.get(found)) {
+        (8, Some(b'\n')) => Reject::request(BARE_LF),
+        (8.., _) => Reject::request("a bare CR or text after the version (RFC 9112 section 2.2)"),
+        _ if names_another_version(rest) => Reject::new(
             Reason::VersionNotSupported,
             "a version other than HTTP/1.0 and HTTP/1.1 (RFC 9110 section 15.6.6)",
         ),
-        Error::Version => Reject::request("no HTTP version in the request line (RFC 9112 section 3)"),
-        Error::HeaderName => Reject::request(
-            "an invalid field name, white space before the colon, or a folded line (RFC 9112 section 5)",
-        ),
-        Error::HeaderValue => Reject::request("a control character in a field value (RFC 9110 section 5.5)"),
-        Error::NewLine => Reject::request("a bare CR or text after the version (RFC 9112 section 2.2)"),
-        Error::Token | Error::Status => Reject::request("a malformed request line (RFC 9112 section 3)"),
-    }
+        _ => Reject::request("no HTTP version in the request line (RFC 9112 section 3)"),
+    })
 }
 
 /// Whether the third word of the request line is an HTTP version, such as in the preface of HTTP/2
 /// (RFC 9113 section 3.4).
-fn names_another_version(bytes: &[u8]) -> bool {
-    let word = bytes.splitn(3, |&byte| byte == b' ').nth(2);
-    word.and_then(|word| word.strip_prefix(b"HTTP/")).is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_digit))
+fn names_another_version(word: &[u8]) -> bool {
+    word.strip_prefix(b"HTTP/").is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_digit))
 }
 
+const BAD_REQUEST_LINE: &str = "a malformed request line (RFC 9112 section 3)";
 const HEAD_TOO_LARGE: Reject =
     Reject::new(Reason::HeadTooLarge, "the request head is larger than the limit (RFC 6585 section 5)");
 const TARGET_TOO_LONG: Reject =
@@ -236,6 +273,16 @@ const EMPTY_LINES: Reject =
 // === impl Method ===
 
 impl<'b> Method<'b> {
+    /// The method of checked bytes.
+    fn of_token(token: &'b [u8]) -> Self {
+        // The usual ones without a look at what they are as text.
+        match token {
+            b"GET" => Self::Get,
+            b"POST" => Self::Post,
+            other => std::str::from_utf8(other).map_or(Self::Other(""), Self::of),
+        }
+    }
+
     /// The method of a token.
     pub fn of(token: &'b str) -> Self {
         match token {

@@ -1,6 +1,7 @@
 //! The response head.
 
-use crate::facts::{Facts, check_line_ends, offset_in};
+use crate::facts::{Facts, Malformed, line_end};
+use crate::scan::value_len;
 use crate::{Field, Limits, Reject, RequestMethodFacts, ResponseFraming, Slots, Version};
 
 /// The head of a response, borrowed from the bytes and the slots it was parsed with.
@@ -27,6 +28,8 @@ pub struct ResponseHead<'b, 's> {
     /// The protocol of `Upgrade`, when `Connection` has the option `upgrade`, the version is 1.1 and
     /// there is exactly one `Upgrade` line. Of weight in a 101.
     pub upgrade: Option<&'b [u8]>,
+    /// The status line as it came, with its line end. The space before an empty reason may be missing.
+    pub line: &'b [u8],
     /// Bytes of the head, with the empty line at its end.
     pub len: usize,
     /// The bytes that the fields are slices of, for [`crate::write::FieldCopier`].
@@ -46,39 +49,23 @@ pub fn parse_response<'b, 's>(
     limits: &Limits,
     request: RequestMethodFacts,
 ) -> Result<Option<ResponseHead<'b, 's>>, Reject> {
-    if let [b'\r' | b'\n', ..] = bytes {
-        return Err(Reject::response("an empty line before the status line (RFC 9112 section 2.1)"));
-    }
-    let Slots { raw, fields } = slots;
-    let raw = &mut raw[..limits.max_fields()];
-    let mut response = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    let len = match config.parse_response_with_uninit_headers(&mut response, bytes, raw) {
-        Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if bytes.len() > limits.head_bytes as usize => {
-            return Err(HEAD_TOO_LARGE);
-        }
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(reject(error)),
+    let line = match status_line(bytes) {
+        Ok(Some(line)) => line,
+        Ok(None) => return incomplete(bytes, limits),
+        Err(detail) => return Err(Reject::response(detail)),
     };
-    let (Some(status), Some(minor)) = (response.code, response.version) else {
-        return Err(Reject::response("a complete head without a status line"));
+    let Slots { fields } = slots;
+    let mut facts = Facts::default();
+    let len = match facts.read(line.behind, limits.max_fields(), fields) {
+        Ok(Some(behind)) => bytes.len() - behind.len(),
+        Ok(None) => return incomplete(bytes, limits),
+        Err(Malformed::TooMany) => return Err(Reject::response("too many fields")),
+        Err(Malformed::Detail(detail)) => return Err(Reject::response(detail)),
     };
     if len > limits.head_bytes as usize {
         return Err(HEAD_TOO_LARGE);
     }
-    if !check_line_ends(bytes, len, response.headers) {
-        return Err(Reject::response("a line ends in LF without CR (RFC 9112 section 2.2)"));
-    }
-    if status < 100 {
-        return Err(Reject::response("a status below 100 (RFC 9110 section 15)"));
-    }
-
-    // The tokeniser gives no reason phrase that holds obs-text, so it is cut out here.
-    let line_end = response.headers.first().map_or(len - 2, |first| offset_in(bytes, first.name)) - 2;
-    let reason = bytes.get(REASON_OFFSET..line_end).unwrap_or_default();
-    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let facts = Facts::collect(response.headers, fields).map_err(Reject::response)?;
+    let StatusLine { status, reason, version, text, .. } = line;
     let body = body(&facts, version, status, request)?;
 
     Ok(Some(ResponseHead {
@@ -90,6 +77,7 @@ pub fn parse_response<'b, 's>(
         content_length: body.content_length,
         keep_alive: body.reusable && facts.keep_alive(version),
         upgrade: facts.upgrade(version),
+        line: text,
         len,
         bytes: &bytes[..len],
     }))
@@ -136,22 +124,71 @@ fn body(facts: &Facts<'_>, version: Version, status: u16, request: RequestMethod
     Ok(Body { framing, content_length, reusable: framing != ResponseFraming::UntilClose })
 }
 
-/// What an error of the tokeniser means.
-#[cold]
-fn reject(error: httparse::Error) -> Reject {
-    use httparse::Error;
-    Reject::response(match error {
-        Error::TooManyHeaders => "too many fields",
-        Error::Version => "not HTTP/1.0 or HTTP/1.1 (RFC 9112 section 4)",
-        Error::HeaderName => {
-            "an invalid field name, white space before the colon, or a folded line (RFC 9112 section 5)"
+/// What the first line says, the line, and what follows it.
+struct StatusLine<'b> {
+    version: Version,
+    status: u16,
+    reason: &'b [u8],
+    text: &'b [u8],
+    behind: &'b [u8],
+}
+
+/// `status-line = HTTP-version SP status-code SP [ reason-phrase ]` (RFC 9112 section 4), also without the second
+/// space. `None` = incomplete.
+#[inline]
+fn status_line(bytes: &[u8]) -> Result<Option<StatusLine<'_>>, &'static str> {
+    let (version, code, rest) = match bytes {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ (b'0' | b'1'), b' ', a, b, c, rest @ ..] => {
+            (if *minor == b'0' { Version::Http10 } else { Version::Http11 }, [*a, *b, *c], rest)
         }
-        Error::HeaderValue => "a control character in a field value (RFC 9110 section 5.5)",
-        Error::NewLine => "a bare CR (RFC 9112 section 2.2)",
-        Error::Token | Error::Status => "a malformed status line (RFC 9112 section 4)",
-    })
+        _ => return partial_status_line(bytes),
+    };
+    if !code.iter().all(u8::is_ascii_digit) {
+        return Err(BAD_STATUS_LINE);
+    }
+    let status = code.into_iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
+    if status < 100 {
+        return Err("a status below 100 (RFC 9110 section 15)");
+    }
+    let phrase = match rest {
+        [] => return Ok(None),
+        [b' ', phrase @ ..] => phrase,
+        [b'\r' | b'\n', ..] => rest,
+        _ => return Err(BAD_STATUS_LINE),
+    };
+    let len = value_len(phrase);
+    let (reason, behind) = match phrase.split_at_checked(len) {
+        Some((reason, [b'\r', b'\n', behind @ ..])) => (reason, behind),
+        _ => match line_end(phrase, len)? {
+            Some(ends) => ends,
+            None => return Ok(None),
+        },
+    };
+    let text = bytes.get(..bytes.len() - behind.len()).unwrap_or_default();
+    Ok(Some(StatusLine { version, status, reason, text, behind }))
+}
+
+/// A status line that is short, or wrong.
+#[cold]
+fn partial_status_line(bytes: &[u8]) -> Result<Option<StatusLine<'_>>, &'static str> {
+    if let [b'\r' | b'\n', ..] = bytes {
+        return Err("an empty line before the status line (RFC 9112 section 2.1)");
+    }
+    let matched = |pattern: &[u8]| bytes.iter().zip(pattern).take_while(|(byte, want)| byte == want).count();
+    // Of `HTTP/1.x `, as far as it is there, then of up to three digits.
+    let version = matched(b"HTTP/1.0 ").max(matched(b"HTTP/1.1 "));
+    if version < bytes.len().min(9) {
+        return Err(if version < 5 { BAD_STATUS_LINE } else { "not HTTP/1.0 or HTTP/1.1 (RFC 9112 section 4)" });
+    }
+    let code = bytes.get(9..).unwrap_or_default();
+    if code.iter().take(3).all(u8::is_ascii_digit) { Ok(None) } else { Err(BAD_STATUS_LINE) }
+}
+
+/// The limit holds while the head is still incomplete.
+#[cold]
+fn incomplete<'b, 's>(bytes: &[u8], limits: &Limits) -> Result<Option<ResponseHead<'b, 's>>, Reject> {
+    if bytes.len() > limits.head_bytes as usize { Err(HEAD_TOO_LARGE) } else { Ok(None) }
 }
 
 const HEAD_TOO_LARGE: Reject = Reject::response("the response head is larger than the limit");
-/// Bytes of `HTTP/1.1 200 `.
-const REASON_OFFSET: usize = 13;
+const BAD_STATUS_LINE: &str = "a malformed status line (RFC 9112 section 4)";

@@ -3,8 +3,9 @@
 use std::net::Ipv6Addr;
 
 /// Whether `name` can be a field name (or a method): a token, RFC 9110 section 5.6.2.
-pub fn is_valid_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(is_token_byte)
+pub fn is_valid_name(name: impl AsRef<[u8]>) -> bool {
+    let name = name.as_ref();
+    !name.is_empty() && name.iter().all(|&byte| is_token_byte(byte))
 }
 
 /// Whether `value` can be a field value (RFC 9110 section 5.5): no control character but tab, no

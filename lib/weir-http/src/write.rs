@@ -45,11 +45,12 @@ pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 
 /// `name: value`
 #[inline]
-pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub fn field(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: &[u8]) {
+    let name = name.as_ref();
     debug_assert!(crate::is_valid_name(name), "a field name is a token");
     debug_assert!(crate::is_valid_value(value), "a field value is one line without control characters");
     out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(CRLF);
@@ -74,6 +75,14 @@ impl<'b> FieldCopier<'b> {
         Self { bytes, start: 0, end: 0 }
     }
 
+    /// A copier that begins with the first line of the head, as it came (`line` of [`crate::RequestHead`] and
+    /// [`crate::ResponseHead`]): for a head that keeps it.
+    #[inline]
+    pub fn with_line(bytes: &'b [u8], line: &'b [u8]) -> Self {
+        let start = line.as_ptr().addr().wrapping_sub(bytes.as_ptr().addr());
+        Self { bytes, start, end: start.wrapping_add(line.len()) }
+    }
+
     /// The next field to be written.
     #[inline]
     pub fn copy(&mut self, out: &mut Vec<u8>, source: &Field<'b>) {
@@ -82,18 +91,22 @@ impl<'b> FieldCopier<'b> {
         let name_end = name_at.wrapping_add(source.name.len());
         let value_end = value_at.wrapping_add(source.value.len());
         let canonical = value_at == name_end.wrapping_add(2)
-            && self.bytes.get(name_end..value_at) == Some(b": ")
-            && self.bytes.get(value_end..value_end.wrapping_add(2)) == Some(CRLF);
+            && matches!(self.bytes.get(name_end..), Some([b':', b' ', ..]))
+            && matches!(self.bytes.get(value_end..), Some([b'\r', b'\n', ..]));
         if canonical && name_at == self.end {
             self.end = value_end + 2;
-            return;
-        }
-        self.flush(out);
-        if canonical {
-            self.start = name_at;
-            self.end = value_end + 2;
         } else {
-            field(out, source.name, source.value);
+            self.begin(out, source, canonical.then_some((name_at, value_end + 2)));
+        }
+    }
+
+    /// Begins another run with a field that stands as it would be written, or writes one that does not.
+    #[inline(never)]
+    fn begin(&mut self, out: &mut Vec<u8>, source: &Field<'b>, stands_at: Option<(usize, usize)>) {
+        self.flush(out);
+        match stands_at {
+            Some(run) => (self.start, self.end) = run,
+            None => field(out, source.name, source.value),
         }
     }
 
@@ -106,6 +119,12 @@ impl<'b> FieldCopier<'b> {
         self.start = 0;
         self.end = 0;
     }
+}
+
+/// Whether a valid `Content-Length` is written as [`content_length`] would write it: without leading zeros.
+#[inline]
+pub fn is_plain_length(value: &[u8]) -> bool {
+    matches!(value, [_] | [b'1'..=b'9', ..])
 }
 
 /// `Content-Length: n`

@@ -22,7 +22,10 @@ fn read(reader: &mut BodyReader, input: &[u8], limits: &Limits) -> Result<Seen, 
             BodyEvent::Data(data) => seen.data.push_str(std::str::from_utf8(data).unwrap()),
             BodyEvent::Trailers(block) => {
                 for field in block {
-                    seen.trailers.push((field.name.into(), String::from_utf8_lossy(field.value).into()));
+                    seen.trailers.push((
+                        String::from_utf8_lossy(field.name).into(),
+                        String::from_utf8_lossy(field.value).into(),
+                    ));
                 }
             }
             BodyEvent::End => {

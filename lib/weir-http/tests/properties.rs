@@ -148,7 +148,7 @@ proptest! {
         prop_assert_eq!(head.framing, length.map_or(Framing::None, Framing::Length));
         prop_assert_eq!(head.len, out.len());
         let read: Vec<_> = head.fields[1..=fields.len()].iter().map(|f| (f.name, f.value)).collect();
-        let written: Vec<_> = fields.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+        let written: Vec<_> = fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
         prop_assert_eq!(read, written);
     }
 

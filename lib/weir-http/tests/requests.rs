@@ -59,10 +59,10 @@ fn a_typical_request() {
         assert_eq!(
             fields,
             [
-                ("Host", &b"Example.org:8080"[..], FieldKind::Host),
-                ("Accept", b"*/*", FieldKind::Other),
-                ("empty", b"", FieldKind::Other),
-                ("X-Forwarded-For", b"10.0.0.1", FieldKind::XForwardedFor),
+                (&b"Host"[..], &b"Example.org:8080"[..], FieldKind::Host),
+                (b"Accept", b"*/*", FieldKind::Other),
+                (b"empty", b"", FieldKind::Other),
+                (b"X-Forwarded-For", b"10.0.0.1", FieldKind::XForwardedFor),
             ]
         );
     });
@@ -528,7 +528,8 @@ fn rfc9112_9_3_persistence() {
 fn rfc9110_7_6_1_nominated_fields_are_flagged() {
     let fields = "X-A: 1\r\nConnection: x-a , X-B\r\nKeep-Alive: 1\r\nx-b: 2\r\nX-C: 3\r\nConnection: upgrade,x-d\r\nX-D: 4\r\nTE: x\r\nProxy-Authorization: y\r\nTrailer: z\r\n";
     accepted(with_fields(fields), |head| {
-        let hop: Vec<_> = head.fields.iter().filter(|f| f.hop_by_hop).map(|f| f.name).collect();
+        let hop: Vec<_> =
+            head.fields.iter().filter(|f| f.hop_by_hop).map(|f| str::from_utf8(f.name).unwrap()).collect();
         assert_eq!(hop, ["X-A", "Connection", "Keep-Alive", "x-b", "Connection", "X-D", "TE", "Proxy-Authorization"]);
     });
 }
@@ -536,7 +537,8 @@ fn rfc9110_7_6_1_nominated_fields_are_flagged() {
 #[test]
 fn rfc9110_7_6_1_host_and_framing_cannot_be_nominated() {
     accepted(with_fields("Connection: host, content-length, close\r\nContent-Length: 5\r\n"), |head| {
-        let hop: Vec<_> = head.fields.iter().filter(|f| f.hop_by_hop).map(|f| f.name).collect();
+        let hop: Vec<_> =
+            head.fields.iter().filter(|f| f.hop_by_hop).map(|f| str::from_utf8(f.name).unwrap()).collect();
         assert_eq!(hop, ["Connection"]);
         assert_eq!((head.framing, head.host), (Framing::Length(5), &b"a"[..]));
     });

@@ -1,5 +1,6 @@
 //! What the protocol may ask of the epoll driver.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -41,6 +42,8 @@ pub struct EpollIo {
     pub(super) listeners: Listeners,
     pub(super) clock: Clock,
     pub(super) now: Instant,
+    /// The last reading of the clock.
+    pub(super) latest: Cell<Instant>,
     pub(super) wall: Wall,
     pub(super) stopping: bool,
     pub(super) connections_max: usize,
@@ -279,7 +282,9 @@ impl Io for EpollIo {
     }
 
     fn clock(&self) -> Instant {
-        self.clock.now()
+        let now = self.clock.now();
+        self.latest.set(now);
+        now
     }
 
     fn wall(&self) -> WallTime {

@@ -23,6 +23,7 @@ mod timers;
 mod wheel;
 mod write;
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,6 +120,7 @@ impl<M: Send + 'static> Worker<M> {
                 listeners: accept::Listeners::new(),
                 clock,
                 now,
+                latest: Cell::new(now),
                 wall,
                 stopping: false,
                 connections_max: config.connections_max,
@@ -207,6 +209,7 @@ impl<M: Send + 'static> Worker<M> {
 
     fn tick(&mut self) {
         self.io.now = self.io.clock.now();
+        self.io.latest.set(self.io.now);
         self.io.wall.refresh(self.io.clock, self.io.now);
     }
 
@@ -222,8 +225,9 @@ impl<M: Send + 'static> Worker<M> {
         if next == Instant::FAR {
             return None;
         }
-        // Read again: the batch may have taken a while. A day at most, which every kernel accepts.
-        let left = (next - io.clock.now()).min(Duration::from_hours(24));
+        // The last reading, not the start of the batch, which may have taken a while. A day at most, which every
+        // kernel accepts.
+        let left = (next - io.latest.get()).min(Duration::from_hours(24));
         Timespec::try_from(left).ok()
     }
 }

@@ -27,7 +27,10 @@ impl Timers {
 
     /// How many timers are due.
     pub(super) fn count_due(&self, now: Instant) -> usize {
-        self.by_time.range(..=(now, u32::MAX)).count()
+        match self.by_time.first() {
+            Some(&(at, _)) if at <= now => self.by_time.range(..=(now, u32::MAX)).count(),
+            _ => 0,
+        }
     }
 
     /// Takes one timer that is due.

@@ -160,6 +160,17 @@ impl Stuck {
 
 /// Gives `pieces` to the kernel: the number of bytes taken, and the error that ended it, if any.
 pub(super) fn write_pieces(fd: BorrowedFd<'_>, pieces: &[Piece<'_>]) -> (usize, Option<Errno>) {
+    // Most messages are one piece: no vector to fill.
+    if let [only] = pieces {
+        let bytes = bytes_of(only);
+        return match bytes.len() {
+            0 => (0, None),
+            offered => match write_bytes(fd, bytes) {
+                Ok(n) => (n, (n < offered).then_some(Errno::AGAIN)),
+                Err(errno) => (0, Some(errno)),
+            },
+        };
+    }
     let mut written = 0;
     for group in pieces.chunks(VECTOR) {
         let mut vector = [IoSlice::new(&[]); VECTOR];
@@ -187,7 +198,12 @@ pub(super) fn write_pieces(fd: BorrowedFd<'_>, pieces: &[Piece<'_>]) -> (usize, 
 
 /// One non-blocking call.
 pub(super) fn write_bytes(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    call(fd, &[IoSlice::new(bytes)])
+    loop {
+        let result = send(fd, bytes, FLAGS);
+        if result != Err(Errno::INTR) {
+            return result;
+        }
+    }
 }
 
 pub(super) fn len_of(piece: &Piece<'_>) -> usize {

@@ -479,7 +479,7 @@ struct HeadFields<'a, 'b, 's>(&'a RequestHead<'b, 's>);
 
 impl Fields for HeadFields<'_, '_, '_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.0.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name) && test(field.value))
+        self.0.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name.as_bytes()) && test(field.value))
     }
 }
 
@@ -527,7 +527,7 @@ fn pick_key(
     let by_value = match &balance.key {
         HashKey::ClientIp => None,
         HashKey::Header(name) => {
-            head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+            head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|field| field.value)
         }
         HashKey::Cookie(name) => head
             .fields

@@ -6,7 +6,7 @@ use weir_core::{EndCode, Instant, Origin, Phase, Reason, WallTime};
 use weir_http::Version;
 use weir_net::{Close, Io};
 use weir_pool_core::CloseReason;
-use weir_telemetry::{Protocol, Record};
+use weir_telemetry::{Ended, Protocol, Record};
 
 use super::begin::{STASH_BYTES, http_listener};
 use super::{Exchange, ExchangeId, State};
@@ -121,9 +121,6 @@ impl Worker {
 
     /// Counters, histograms, access log.
     fn report<I: Io>(&mut self, io: &I, exchange: &mut Exchange) {
-        let view = Rc::clone(&self.view);
-        let config = &view.snapshot.config;
-        let Some(cluster) = config.clusters.get(exchange.cluster as usize) else { return };
         let endpoint = exchange.endpoint.and_then(|local| self.endpoints.get(local));
         if let Some(endpoint) = endpoint {
             let shard = endpoint.state.ext.shard(self.id);
@@ -143,6 +140,23 @@ impl Worker {
         {
             self.evidence_of_failure(local);
         }
+        let reason = exchange.reason.filter(|_| !exchange.end.is_complete());
+        self.stats.record(&Ended {
+            times: &exchange.times,
+            status: exchange.status,
+            reason,
+            bytes_in: exchange.bytes_in,
+            bytes_out: exchange.bytes_out,
+        });
+        if self.access_log.is_some() {
+            self.log_end(io, exchange, reason);
+        }
+    }
+
+    /// The line of the access log.
+    fn log_end<I: Io>(&mut self, io: &I, exchange: &Exchange, reason: Option<Reason>) {
+        let view = Rc::clone(&self.view);
+        let config = &view.snapshot.config;
         let endpoint = exchange.endpoint.and_then(|local| self.endpoints.get(local));
         let peer = self.conns.client(exchange.client).and_then(|client| client.peer);
         let listener = config.listeners.get(exchange.listener as usize);
@@ -166,16 +180,15 @@ impl Worker {
             bytes_in: exchange.bytes_in,
             bytes_out: exchange.bytes_out,
             route,
-            cluster: Some(&cluster.plan.name),
+            cluster: config.clusters.get(exchange.cluster as usize).map(|cluster| &*cluster.plan.name),
             endpoint: endpoint.map(|endpoint| &*endpoint.state.endpoint.name),
             attempts: u32::from(exchange.attempts),
             end: exchange.end,
-            reason: exchange.reason.filter(|_| !exchange.end.is_complete()),
+            reason,
             request_id: log.request_id(),
             user_agent: log.user_agent(),
             referer: log.referer(),
         };
-        self.stats.record(&record);
         if let Some(log) = &mut self.access_log {
             log.log(&record);
         }

@@ -10,7 +10,7 @@ use crate::date::DateText;
 use weir_config::plan::Forwarded;
 use weir_core::hash::Rng;
 use weir_http::write::FieldCopier;
-use weir_http::{Field, FieldKind, Framing, Method, RequestHead, ResponseFraming, ResponseHead, Version, write};
+use weir_http::{Field, FieldKind, Form, Framing, Method, RequestHead, ResponseFraming, ResponseHead, Version, write};
 use weir_route::{Action, HeaderEdits, Rule, rewrite_path};
 
 /// Everything that decides how a request head is forwarded.
@@ -48,8 +48,8 @@ impl<'b> RequestId<'b> {
         }
         let bits = (u128::from(rng.next()) << 64) | u128::from(rng.next());
         let mut hex = [0; 32];
-        for (index, digit) in hex.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[((bits >> (index * 4)) & 15) as usize];
+        for (digits, byte) in hex.as_chunks_mut().0.iter_mut().zip(bits.to_le_bytes()) {
+            *digits = HEX[usize::from(byte)];
         }
         Some(Self::Made(hex))
     }
@@ -69,38 +69,44 @@ pub(crate) fn write_request_head(
     request_id: Option<&RequestId<'_>>,
 ) {
     let head = parts.head;
-    out.extend_from_slice(head.method.as_str().as_bytes());
-    out.push(b' ');
-    match &parts.rule.action {
-        Action::Forward { rewrite: Some(_), .. } => rewrite_path(parts.rule, parts.path, out),
-        _ => out.extend_from_slice(parts.path),
-    }
-    if let Some(query) = head.target.query {
-        out.push(b'?');
-        out.extend_from_slice(query);
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    // RFC 9110 section 7.2: Host first, so that the endpoint sees it early; an HTTP/1.0 client may have sent none.
     let edits = &parts.rule.request_headers;
-    let host = edits.set.iter().find(|(name, _)| name.eq_ignore_ascii_case("Host"));
-    write::field(out, "Host", host.map_or(head.host, |(_, value)| value.as_bytes()));
-
+    let mut copier = write_request_line(out, parts);
+    // RFC 9110 section 7.2: Host first, so that the endpoint sees it early; an HTTP/1.0 client may have sent none.
+    let keeps_host = head.target.form == Form::Origin
+        && edits.is_empty()
+        && head.fields.first().is_some_and(|field| field.kind == FieldKind::Host);
+    if !keeps_host {
+        let host = edits.set.iter().find(|(name, _)| name.eq_ignore_ascii_case("Host"));
+        copier.flush(out);
+        write::field(out, "Host", host.map_or(head.host, |(_, value)| value.as_bytes()));
+    }
     let mut te_trailers = false;
-    let mut copier = FieldCopier::new(head.bytes);
+    let mut length_due = matches!(head.framing, Framing::Length(_));
     for field in head.fields {
-        if field.kind == FieldKind::Te {
-            te_trailers |= contains_token(field.value, b"trailers");
-            continue;
+        match field.kind {
+            FieldKind::Host if keeps_host => {}
+            FieldKind::ContentLength if length_due && write::is_plain_length(field.value) => {
+                length_due = false;
+                copier.copy(out, field);
+                continue;
+            }
+            FieldKind::Te => {
+                te_trailers |= contains_token(field.value, b"trailers");
+                continue;
+            }
+            kind if is_written_anew(kind, parts) => continue,
+            FieldKind::MaxForwards => {
+                if let Some(left) = max_forwards(head, field) {
+                    copier.flush(out);
+                    write::field(out, field.name, itoa::Buffer::new().format(left.saturating_sub(1)).as_bytes());
+                    continue;
+                }
+            }
+            _ => {}
         }
-        if field.hop_by_hop || is_written_anew(field.kind, parts) || is_edited(edits, field.name) {
-            continue;
+        if !field.hop_by_hop && !is_edited(edits, field.name) {
+            copier.copy(out, field);
         }
-        if let Some(left) = max_forwards(head, field) {
-            copier.flush(out);
-            write::field(out, field.name, itoa::Buffer::new().format(left.saturating_sub(1)).as_bytes());
-            continue;
-        }
-        copier.copy(out, field);
     }
     copier.flush(out);
     if te_trailers {
@@ -117,12 +123,35 @@ pub(crate) fn write_request_head(
     }
     write_edits(out, edits);
     match head.framing {
-        Framing::None => {}
-        Framing::Length(n) => write::content_length(out, n),
+        Framing::Length(n) if length_due => write::content_length(out, n),
+        Framing::None | Framing::Length(_) => {}
         Framing::Chunked => write::transfer_encoding_chunked(out),
     }
     write_connection(out, parts, te_trailers);
     write::end_head(out);
+}
+
+/// The first line: the client's own where it is the same, to be copied together with the fields behind it.
+fn write_request_line<'b>(out: &mut Vec<u8>, parts: &RequestParts<'_, 'b, '_>) -> FieldCopier<'b> {
+    let head = parts.head;
+    let rewrites = matches!(&parts.rule.action, Action::Forward { rewrite: Some(_), .. });
+    let same_path = std::ptr::eq(parts.path, head.target.path);
+    if head.version == Version::Http11 && head.target.form == Form::Origin && same_path && !rewrites {
+        return FieldCopier::with_line(head.bytes, head.line);
+    }
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    if rewrites {
+        rewrite_path(parts.rule, parts.path, out);
+    } else {
+        out.extend_from_slice(parts.path);
+    }
+    if let Some(query) = head.target.query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    FieldCopier::new(head.bytes)
 }
 
 fn write_connection(out: &mut Vec<u8>, parts: &RequestParts<'_, '_, '_>, te_trailers: bool) {
@@ -162,31 +191,29 @@ fn is_written_anew(kind: FieldKind, parts: &RequestParts<'_, '_, '_>) -> bool {
 
 /// X-Forwarded-* and Forwarded: appended to a trusted peer's, else made new.
 fn write_forwarding(out: &mut Vec<u8>, parts: &RequestParts<'_, '_, '_>) {
-    let values = |kind: FieldKind| {
-        parts.head.fields.iter().filter(move |field| parts.trusted && field.kind == kind).map(|field| field.value)
-    };
+    let believed = if parts.trusted { parts.head.fields } else { &[] };
+    let values = |kind: FieldKind| believed.iter().filter(move |field| field.kind == kind).map(|field| field.value);
     if parts.forwarded.x_forwarded {
         if parts.peer.is_none() {
             // A process of this machine, behind a Unix socket: what it says of the client is all there is.
             for kind in [FieldKind::XForwardedFor, FieldKind::XRealIp] {
-                for field in parts.head.fields.iter().filter(|field| parts.trusted && field.kind == kind) {
+                for field in believed.iter().filter(|field| field.kind == kind) {
                     write::field(out, field.name, field.value);
                 }
             }
         }
         if let Some(peer) = parts.peer {
+            let peer = IpText::new(peer);
             append_list(out, b"X-Forwarded-For: ", values(FieldKind::XForwardedFor));
-            write_ip(out, peer);
+            out.extend_from_slice(peer.as_bytes());
+            out.extend_from_slice(b"\r\nX-Real-IP: ");
+            out.extend_from_slice(values(FieldKind::XRealIp).next().unwrap_or(peer.as_bytes()));
             out.extend_from_slice(write::CRLF);
-            if let Some(value) = values(FieldKind::XRealIp).next() {
-                write::field(out, "X-Real-IP", value);
-            } else {
-                out.extend_from_slice(b"X-Real-IP: ");
-                write_ip(out, peer);
-                out.extend_from_slice(write::CRLF);
-            }
         }
-        write::field(out, "X-Forwarded-Proto", values(FieldKind::XForwardedProto).next().unwrap_or(b"http"));
+        match values(FieldKind::XForwardedProto).next() {
+            Some(scheme) => write::field(out, "X-Forwarded-Proto", scheme),
+            None => out.extend_from_slice(b"X-Forwarded-Proto: http\r\n"),
+        }
         let host = values(FieldKind::XForwardedHost).next().unwrap_or(parts.head.host);
         if !host.is_empty() {
             write::field(out, "X-Forwarded-Host", host);
@@ -235,11 +262,31 @@ pub(crate) struct ResponseParts<'a> {
 
 /// Writes a final response head as the client gets it.
 pub(crate) fn write_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, parts: ResponseParts<'_>) {
-    write::status_line(out, head.status, head.reason);
-    write_response_fields(out, head, parts.edits);
+    let endless = matches!(head.framing, ResponseFraming::Chunked | ResponseFraming::UntilClose) && !parts.is_head;
+    let mut length = head.content_length.filter(|_| !parts.chunked && !endless);
+    let mut dated = false;
+    let mut copier = write_status_line(out, head);
+    for field in head.fields {
+        match field.kind {
+            // Where it stands, if it stands there as it would be written; the lines that repeat it are dropped.
+            FieldKind::ContentLength => {
+                if length.is_some() && write::is_plain_length(field.value) {
+                    length = None;
+                    copier.copy(out, field);
+                }
+                continue;
+            }
+            FieldKind::TransferEncoding => continue,
+            FieldKind::Date => dated = true,
+            _ => {}
+        }
+        if !field.hop_by_hop && !parts.edits.is_some_and(|edits| is_edited(edits, field.name)) {
+            copier.copy(out, field);
+        }
+    }
+    copier.flush(out);
     // RFC 9110 section 6.6.1: a recipient with a clock adds the Date that is missing.
-    let dated = head.fields.iter().any(|field| field.kind == FieldKind::Date);
-    if !dated && !parts.edits.is_some_and(|edits| is_edited(edits, "Date")) {
+    if !dated && !parts.edits.is_some_and(|edits| is_edited(edits, b"Date")) {
         write::field(out, "Date", &parts.date);
     }
     if let Some(edits) = parts.edits {
@@ -247,9 +294,7 @@ pub(crate) fn write_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>
     }
     if parts.chunked {
         write::transfer_encoding_chunked(out);
-    } else if let Some(length) = head.content_length
-        && (parts.is_head || !matches!(head.framing, ResponseFraming::Chunked | ResponseFraming::UntilClose))
-    {
+    } else if let Some(length) = length {
         write::content_length(out, length);
     }
     // RFC 9110 section 15.5.22: a 426 says what to upgrade to.
@@ -267,14 +312,12 @@ pub(crate) fn write_response_head(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>
 
 /// Writes an interim (1xx) response head.
 pub(crate) fn write_interim_head(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>) {
-    write::status_line(out, head.status, head.reason);
     write_response_fields(out, head, None);
     write::end_head(out);
 }
 
 /// Writes the 101 that turns the connection into a tunnel.
 pub(crate) fn write_upgrade_head(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, edits: Option<&HeaderEdits>) {
-    write::status_line(out, head.status, head.reason);
     write_response_fields(out, head, edits);
     if let Some(edits) = edits {
         write_edits(out, edits);
@@ -286,8 +329,20 @@ pub(crate) fn write_upgrade_head(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>,
     write::end_head(out);
 }
 
+/// The first line: the endpoint's own where it is the same, to be copied together with the fields behind it.
+fn write_status_line<'b>(out: &mut Vec<u8>, head: &ResponseHead<'b, '_>) -> FieldCopier<'b> {
+    /// Of the space behind the status.
+    const SPACE_AT: usize = 12;
+    if head.version == Version::Http11 && head.line.get(SPACE_AT) == Some(&b' ') {
+        return FieldCopier::with_line(head.bytes, head.line);
+    }
+    write::status_line(out, head.status, head.reason);
+    FieldCopier::new(head.bytes)
+}
+
+/// The status line and the fields of a response without a body.
 fn write_response_fields(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, edits: Option<&HeaderEdits>) {
-    let mut copier = FieldCopier::new(head.bytes);
+    let mut copier = write_status_line(out, head);
     for field in head.fields {
         let anew = matches!(field.kind, FieldKind::ContentLength | FieldKind::TransferEncoding);
         if field.hop_by_hop || anew || edits.is_some_and(|edits| is_edited(edits, field.name)) {
@@ -298,40 +353,92 @@ fn write_response_fields(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, edits: 
     copier.flush(out);
 }
 
-/// Appends an IP address. IPv4 by hand: it is written twice per request, and `fmt` costs ten times as much.
-fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
-    let IpAddr::V4(ip) = ip else {
-        let _ = write!(out, "{ip}");
-        return;
-    };
-    for (index, octet) in ip.octets().into_iter().enumerate() {
-        if index > 0 {
-            out.push(b'.');
+/// An IP address as text.
+struct IpText {
+    text: [u8; IpText::MAX],
+    len: usize,
+}
+
+impl IpText {
+    /// Bytes of the longest IPv6 address; that of an IPv4-mapped one is the longest that `fmt` writes.
+    const MAX: usize = 45;
+
+    /// IPv4 by hand, with a table: `fmt` costs ten times as much.
+    fn new(ip: IpAddr) -> Self {
+        let mut text = [0; Self::MAX];
+        let mut len = 0;
+        match ip {
+            IpAddr::V4(ip) => {
+                for octet in ip.octets() {
+                    let [digits @ .., digit_count] = DECIMAL[usize::from(octet)];
+                    if let Some(place) = text.get_mut(len..).and_then(<[u8]>::first_chunk_mut) {
+                        *place = [digits[0], digits[1], digits[2], b'.'];
+                    }
+                    len += usize::from(digit_count);
+                    // Over the digits that a short number does not have.
+                    if let Some(dot) = text.get_mut(len) {
+                        *dot = b'.';
+                    }
+                    len += 1;
+                }
+                len -= 1;
+            }
+            IpAddr::V6(ip) => {
+                let mut rest = &mut text[..];
+                let _ = write!(rest, "{ip}");
+                len = Self::MAX - rest.len();
+            }
         }
-        if octet >= 100 {
-            out.push(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            out.push(b'0' + octet / 10 % 10);
-        }
-        out.push(b'0' + octet % 10);
+        Self { text, len }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.text.get(..self.len).unwrap_or_default()
     }
 }
 
+/// The digits of 0 to 255, left-justified, and how many there are.
+static DECIMAL: [[u8; 4]; 256] = {
+    let mut table = [[b'0'; 4]; 256];
+    let mut n = 0;
+    while n < 256 {
+        let (hundreds, tens, ones) = (b'0' + (n / 100) as u8, b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8);
+        table[n] = match n {
+            0..10 => [ones, 0, 0, 1],
+            10..100 => [tens, ones, 0, 2],
+            _ => [hundreds, tens, ones, 3],
+        };
+        n += 1;
+    }
+    table
+};
+
+/// The two hexadecimal digits of 0 to 255.
+static HEX: [[u8; 2]; 256] = {
+    let digits = *b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut n = 0;
+    while n < 256 {
+        table[n] = [digits[n >> 4], digits[n & 15]];
+        n += 1;
+    }
+    table
+};
+
 /// Whether the edits remove or replace the fields of this name.
-fn is_edited(edits: &HeaderEdits, name: &str) -> bool {
+fn is_edited(edits: &HeaderEdits, name: &[u8]) -> bool {
     if edits.is_empty() {
         return false;
     }
-    edits.remove.iter().any(|removed| removed.eq_ignore_ascii_case(name))
-        || edits.set.iter().any(|(set, _)| set.eq_ignore_ascii_case(name))
+    edits.remove.iter().any(|removed| removed.as_bytes().eq_ignore_ascii_case(name))
+        || edits.set.iter().any(|(set, _)| set.as_bytes().eq_ignore_ascii_case(name))
 }
 
 fn write_edits(out: &mut Vec<u8>, edits: &HeaderEdits) {
     for (name, value) in edits.set.iter().chain(&edits.add) {
         // Written already: there is one, and it comes first.
         if !name.eq_ignore_ascii_case("Host") {
-            write::field(out, name, value.as_bytes());
+            write::field(out, name.as_bytes(), value.as_bytes());
         }
     }
 }
@@ -393,11 +500,168 @@ mod tests {
         assert!(!contains_token(b"trailersx", b"trailers"));
     }
 
+    /// The lines of `text` that are marked, each with its line end.
+    fn chosen(lines: &[&str], mask: u32) -> String {
+        let marked = lines.iter().enumerate().filter(|(index, _)| mask & (1 << index) != 0);
+        marked.flat_map(|(_, line)| [line, "\r\n"]).collect()
+    }
+
+    fn sorted(fields: &[Field<'_>]) -> Vec<(String, Vec<u8>)> {
+        let mut all: Vec<_> = fields
+            .iter()
+            .map(|field| (String::from_utf8_lossy(field.name).to_lowercase(), field.value.to_vec()))
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// Lines that are copied as they stand and lines that are not, in every combination.
+    #[test]
+    fn a_response_head_says_what_it_said_however_it_is_written() {
+        let lines = [
+            "Server: s",
+            "Content-Length: 5",
+            "content-length:5",
+            "Connection: keep-alive, X-Hop",
+            "X-Hop: 1",
+            "X-A:  two ",
+            "Date: Sun, 06 Nov 1994 08:49:37 GMT",
+            "Content-Length: 05",
+        ];
+        for first in ["HTTP/1.1 200 OK", "HTTP/1.0 200 OK", "HTTP/1.1 200", "HTTP/1.1 299 "] {
+            for mask in 0..1 << lines.len() {
+                let text = format!("{first}\r\n{}\r\nhello", chosen(&lines, mask));
+                let (mut slots, limits) = (weir_http::Slots::new(), weir_http::Limits::default());
+                let facts = weir_http::RequestMethodFacts::default();
+                let head = weir_http::parse_response(text.as_bytes(), &mut slots, &limits, facts).unwrap().unwrap();
+                let chunked = head.framing == ResponseFraming::UntilClose;
+                let date = *b"Mon, 07 Nov 1994 08:49:37 GMT";
+                let parts = ResponseParts {
+                    edits: None,
+                    version: Version::Http11,
+                    keep_client: true,
+                    chunked,
+                    is_head: false,
+                    date,
+                };
+                let mut out = Vec::new();
+                write_response_head(&mut out, &head, parts);
+
+                let mut slots = weir_http::Slots::new();
+                let again = weir_http::parse_response(&out, &mut slots, &limits, facts).unwrap().unwrap();
+                assert_eq!((again.status, again.reason, again.len), (head.status, head.reason, out.len()));
+                assert_eq!(again.version, Version::Http11);
+                let framing = if chunked { ResponseFraming::Chunked } else { head.framing };
+                assert_eq!((again.framing, again.keep_alive), (framing, true), "{text}");
+                let mut expected: Vec<_> = head.fields.iter().filter(|field| !field.hop_by_hop).copied().collect();
+                expected.retain(|field| field.kind != FieldKind::ContentLength);
+                let mut expected = sorted(&expected);
+                if chunked {
+                    expected.push(("transfer-encoding".into(), b"chunked".to_vec()));
+                } else {
+                    expected.push(("content-length".into(), b"5".to_vec()));
+                }
+                if mask & (1 << 6) == 0 {
+                    expected.push(("date".into(), date.to_vec()));
+                }
+                expected.sort();
+                assert_eq!(sorted(again.fields), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_head_says_what_it_said_however_it_is_written() {
+        let lines = [
+            "Accept: a",
+            "hOST: b.c",
+            "Content-Length: 5",
+            "Content-Length: 0005",
+            "Connection: close, X-Hop",
+            "X-Hop: 1",
+            "X-A:  two ",
+            "X-Forwarded-For: 9.9.9.9",
+        ];
+        let rule = Rule {
+            name: "r".into(),
+            hosts: Vec::new(),
+            path: weir_route::PathMatch::Any,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            action: Action::Forward { cluster: weir_core::ClusterId(0), rewrite: None },
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            deadline: None,
+        };
+        let forwarded =
+            Forwarded { trusted: Vec::new(), x_forwarded: true, forwarded: false, via: None, request_id: false };
+        for (first, path) in [
+            ("GET /a?b HTTP/1.1", "/a"),
+            ("GET /a/./b HTTP/1.1", "/a/b"),
+            ("GET http://b.c/a HTTP/1.1", "/a"),
+            ("\r\nGET /a HTTP/1.0", "/a"),
+        ] {
+            for mask in 0..1 << lines.len() {
+                let both_lengths = 0b1100;
+                if mask & 0b10 == 0 || mask & both_lengths == both_lengths {
+                    continue;
+                }
+                let text = format!("{first}\r\n{}\r\n", chosen(&lines, mask));
+                let (mut slots, limits) = (weir_http::Slots::new(), weir_http::Limits::default());
+                let head = weir_http::parse_request(text.as_bytes(), &mut slots, &limits).unwrap().unwrap();
+                let own = head.target.path;
+                let path = if own == path.as_bytes() { own } else { path.as_bytes() };
+                let parts = RequestParts {
+                    head: &head,
+                    path,
+                    rule: &rule,
+                    forwarded: &forwarded,
+                    peer: Some([1, 2, 3, 4].into()),
+                    trusted: false,
+                    offered: None,
+                };
+                let mut out = Vec::new();
+                write_request_head(&mut out, &parts, None);
+
+                let mut slots = weir_http::Slots::new();
+                let again = weir_http::parse_request(&out, &mut slots, &limits).unwrap().unwrap();
+                assert_eq!(
+                    (again.method, again.target.path, again.target.query),
+                    (head.method, path, head.target.query)
+                );
+                assert_eq!((again.host, again.framing, again.len), (head.host, head.framing, out.len()), "{text}");
+                assert_eq!((again.version, again.target.form), (Version::Http11, Form::Origin));
+                let mut expected: Vec<_> = head.fields.iter().filter(|field| !field.hop_by_hop).copied().collect();
+                expected.retain(|field| {
+                    !matches!(field.kind, FieldKind::Host | FieldKind::ContentLength | FieldKind::XForwardedFor)
+                });
+                let mut expected = sorted(&expected);
+                if mask & both_lengths != 0 {
+                    expected.push(("content-length".into(), b"5".to_vec()));
+                }
+                for (name, value) in [
+                    ("host", "b.c"),
+                    ("x-forwarded-for", "1.2.3.4"),
+                    ("x-real-ip", "1.2.3.4"),
+                    ("x-forwarded-proto", "http"),
+                    ("x-forwarded-host", "b.c"),
+                ] {
+                    expected.push((name.into(), value.into()));
+                }
+                expected.sort();
+                assert_eq!(sorted(again.fields), expected, "{text}");
+            }
+        }
+    }
+
     #[test]
     fn addresses_are_written_as_fmt_writes_them() {
-        for ip in ["0.0.0.0", "1.20.255.100", "10.0.0.99", "127.0.0.1", "2001:db8::1", "::"] {
+        let longest = "1111:2222:3333:4444:5555:6666:7777:8888";
+        for ip in ["0.0.0.0", "1.20.255.100", "10.0.0.99", "127.0.0.1", "255.255.255.255", "2001:db8::1", "::", longest]
+        {
             let mut out = Vec::new();
-            write_ip(&mut out, ip.parse().unwrap());
+            out.extend_from_slice(IpText::new(ip.parse().unwrap()).as_bytes());
             assert_eq!(String::from_utf8(out).unwrap(), ip);
         }
     }

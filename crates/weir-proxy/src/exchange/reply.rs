@@ -218,7 +218,7 @@ impl Worker {
         }
         if let Some(rule) = rule {
             for (name, value) in rule.response_headers.set.iter().chain(&rule.response_headers.add) {
-                write::field(&mut out, name, value.as_bytes());
+                write::field(&mut out, name.as_bytes(), value.as_bytes());
             }
         }
         match (version, keep) {
@@ -288,7 +288,7 @@ impl Worker {
             user_agent: fields.user_agent(),
             referer: fields.referer(),
         };
-        self.stats.record(&record);
+        self.stats.record(&record.ended());
         if let Some(log) = &mut self.access_log {
             log.log(&record);
         }

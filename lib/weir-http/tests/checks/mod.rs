@@ -13,8 +13,14 @@ pub(crate) const LIMITS: Limits =
 /// Any bytes as the head of a request.
 pub(crate) fn request_head(input: &[u8]) {
     let mut slots = Slots::new();
-    let Ok(Some(head)) = parse_request(input, &mut slots, &LIMITS) else {
-        return incomplete_stays_so(input);
+    let head = match parse_request(input, &mut slots, &LIMITS) {
+        Ok(Some(head)) => head,
+        other => {
+            let mut raw = [httparse::EMPTY_HEADER; 64];
+            let lax = httparse::Request::new(&mut raw).parse(input);
+            assert!(other.is_err() || !matches!(lax, Ok(httparse::Status::Complete(_))), "waits for a complete head");
+            return incomplete_stays_so(input);
+        }
     };
     assert!(head.len <= input.len() && head.len <= LIMITS.head_bytes as usize);
     assert!(head.fields.len() <= usize::from(LIMITS.fields));
@@ -34,11 +40,11 @@ pub(crate) fn request_head(input: &[u8]) {
     assert_eq!(parse_request(&input[..head.len - 1], &mut slots, &LIMITS), Ok(None));
     let mut slots = Slots::new();
     assert_eq!(parse_request(&input[..head.len], &mut slots, &LIMITS), Ok(Some(head)));
-    // The tokeniser alone, which is laxer, sees the same fields.
+    // Another reader, which is laxer, sees the same fields.
     let mut raw = [httparse::EMPTY_HEADER; 64];
     let mut lax = httparse::Request::new(&mut raw);
     assert!(lax.parse(input).is_ok_and(|status| status == httparse::Status::Complete(head.len)));
-    assert!(lax.headers.iter().map(|h| (h.name, h.value)).eq(head.fields.iter().map(|f| (f.name, f.value))));
+    assert!(lax.headers.iter().map(|h| (h.name.as_bytes(), h.value)).eq(head.fields.iter().map(|f| (f.name, f.value))));
 
     // Written anew as a proxy would, it reads as the same request.
     if head.target.path.is_empty() || head.host.is_empty() {
@@ -83,9 +89,23 @@ pub(crate) fn response_head(input: &[u8]) {
     };
     let facts = RequestMethodFacts { head: facts & 1 == 1, connect: facts & 2 == 2 };
     let mut slots = Slots::new();
-    let Ok(Some(head)) = parse_response(input, &mut slots, &LIMITS, facts) else {
-        return;
+    let mut raw = [httparse::EMPTY_HEADER; 64];
+    let mut lax = httparse::Response::new(&mut raw);
+    let lax_len = lax.parse(input);
+    let head = match parse_response(input, &mut slots, &LIMITS, facts) {
+        Ok(Some(head)) => head,
+        other => {
+            assert!(
+                other.is_err() || !matches!(lax_len, Ok(httparse::Status::Complete(_))),
+                "waits for a complete head"
+            );
+            return;
+        }
     };
+    // Another reader, which is laxer, sees the same.
+    assert_eq!(lax_len, Ok(httparse::Status::Complete(head.len)));
+    assert_eq!(lax.code, Some(head.status));
+    assert!(lax.headers.iter().map(|h| (h.name.as_bytes(), h.value)).eq(head.fields.iter().map(|f| (f.name, f.value))));
     assert!(head.len <= input.len() && head.len <= LIMITS.head_bytes as usize);
     assert!((100..1000).contains(&head.status));
     clean_lines(&input[..head.len], head.fields.len() + 2);
@@ -167,6 +187,6 @@ fn clean_lines(head: &[u8], lines: usize) {
     }
 }
 
-fn clean_field(name: &str, value: &[u8]) {
+fn clean_field(name: &[u8], value: &[u8]) {
     assert!(is_valid_name(name) && is_valid_value(value), "{name:?}: {value:?}");
 }
