@@ -75,8 +75,8 @@ pub enum Sent {
 pub enum Close {
     /// Now. Stuck bytes are dropped; unread input makes the kernel send RST.
     Now,
-    /// After the stuck bytes are written (as long as the peer takes some now and then): half-close, then read and discard for at most this long, so
-    /// that the peer sees the last response and not a reset (RFC 9112 section 9.6).
+    /// After the stuck bytes are written (as long as the peer takes some now and then): half-close, then read and
+    /// discard for at most this long, so that the peer sees the last response and not a reset (RFC 9112 section 9.6).
     Linger(Duration),
     /// With RST at once.
     Reset,

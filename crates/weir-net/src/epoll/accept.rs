@@ -19,8 +19,8 @@ use super::fault::is_exhaustion;
 use super::io::LISTENER_INDEX;
 use crate::contract::ListenerId;
 
-/// Connections accepted from one socket before other events get their turn.
-pub(super) const BATCH: usize = 64;
+/// Connections accepted from one socket before other events get their turn, at most.
+const BATCH: usize = 64;
 /// How long accepting rests after descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Pauses in a row after which waiting clients are turned away one by one.
@@ -34,6 +34,37 @@ struct Socket {
     tcp: bool,
     wanted: bool,
     registered: bool,
+    batch: Batch,
+}
+
+/// How many connections to accept at an event. Asking until there is nothing left costs a system call per event, which
+/// under a steady load is one per connection. The socket is level-triggered: what is left makes another event.
+#[derive(Clone, Copy)]
+struct Batch {
+    size: usize,
+    /// Events in a row that had at least as many.
+    full: u32,
+}
+
+impl Batch {
+    /// Full events in a row after which twice as many are accepted.
+    const GROWS_AFTER: u32 = 4;
+
+    const fn new() -> Self {
+        Self { size: 1, full: 0 }
+    }
+
+    /// An event had `taken` connections.
+    fn note(&mut self, taken: usize) {
+        if taken < self.size {
+            *self = Self { size: taken.max(1), full: 0 };
+        } else {
+            self.full += 1;
+            if self.full >= Self::GROWS_AFTER {
+                *self = Self { size: (self.size * 2).min(BATCH), full: 0 };
+            }
+        }
+    }
 }
 
 /// What an accept gave.
@@ -73,7 +104,7 @@ impl Listeners {
     /// Adds a listening socket and starts to accept.
     pub(super) fn add(&mut self, poll: &OwnedFd, id: ListenerId, fd: OwnedFd, tcp: bool) -> Result<(), Errno> {
         let position = self.sockets.iter().position(Option::is_none).unwrap_or(self.sockets.len());
-        let mut socket = Socket { id, fd, tcp, wanted: true, registered: false };
+        let mut socket = Socket { id, fd, tcp, wanted: true, registered: false, batch: Batch::new() };
         register(poll, &mut socket, position)?;
         if position == self.sockets.len() {
             self.sockets.push(Some(socket));
@@ -106,6 +137,18 @@ impl Listeners {
                 unregister(poll, socket);
                 *place = None;
             }
+        }
+    }
+
+    /// How many connections to accept from the socket at this event.
+    pub(super) fn batch(&self, position: usize) -> usize {
+        self.sockets.get(position).and_then(Option::as_ref).map_or(0, |socket| socket.batch.size)
+    }
+
+    /// So many were accepted at this event, out of [`Listeners::batch`].
+    pub(super) fn accepted(&mut self, position: usize, taken: usize) {
+        if let Some(Some(socket)) = self.sockets.get_mut(position) {
+            socket.batch.note(taken);
         }
     }
 
@@ -223,4 +266,30 @@ fn unregister(poll: &OwnedFd, socket: &mut Socket) {
 /// Any descriptor does; an eventfd is the cheapest to hold.
 fn spare_descriptor() -> Option<OwnedFd> {
     eventfd(0, EventfdFlags::CLOEXEC).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_follows_what_arrives() {
+        let mut batch = Batch::new();
+        // One at a time: hardly ever asked in vain.
+        let in_vain = (0..100)
+            .filter(|_| {
+                let asked_for_more = batch.size > 1;
+                batch.note(1);
+                asked_for_more
+            })
+            .count();
+        assert!(in_vain <= 20, "{in_vain}");
+        // A full backlog: soon as many as allowed, and never more.
+        for _ in 0..6 * Batch::GROWS_AFTER {
+            batch.note(batch.size);
+        }
+        assert_eq!(batch.size, BATCH);
+        batch.note(0);
+        assert_eq!(batch.size, 1);
+    }
 }

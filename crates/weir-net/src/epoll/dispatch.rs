@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv, sockopt};
 use weir_core::Instant;
 
-use super::accept::{Accepted, BATCH};
+use super::accept::Accepted;
 use super::fault::fault_of;
 use super::io::{Dialled, EpollIo, UNIX_RETRY, dial};
 use super::pump::{Tools, Turn};
@@ -34,14 +34,16 @@ pub(super) struct Dispatch<'a, P> {
 impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
     /// Accepts a batch from the listening socket at `position`.
     pub(super) fn accept(&mut self, position: usize) {
-        for _ in 0..BATCH {
+        let batch = self.io.listeners.batch(position);
+        let mut taken = 0;
+        while taken < batch {
             let io = &mut *self.io;
             if io.slab.len() >= io.connections_max {
                 io.listeners.pause_full(&io.epoll, io.now, io.slab.len());
                 return;
             }
             match io.listeners.accept(&io.epoll, position, io.now) {
-                Accepted::Nothing => return,
+                Accepted::Nothing => break,
                 Accepted::Skip => {}
                 Accepted::One { fd, peer, listener, tcp } => {
                     let flags = if tcp { Flags::TCP } else { Flags::default() };
@@ -53,7 +55,9 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                     }
                 }
             }
+            taken += 1;
         }
+        self.io.listeners.accepted(position, taken);
     }
 
     /// Handles one event of a connection.

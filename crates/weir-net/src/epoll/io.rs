@@ -226,14 +226,14 @@ impl EpollIo {
         let Some(slot) = self.slab.get_mut(conn) else {
             return;
         };
-        if slot.unsent() == 0 && !slot.flags.has(Flags::SHUT) {
-            Self::half_close(slot);
-        }
         let nothing_to_write = slot.unsent() == 0;
         let over = slot.flags.has(Flags::BROKEN) || nothing_to_write && (slot.flags.has(Flags::EOF) || time.is_zero());
         if over {
             self.remove(conn);
             return;
+        }
+        if nothing_to_write && !slot.flags.has(Flags::SHUT) {
+            Self::half_close(slot);
         }
         slot.flags.set(Flags::LINGERING);
         if !nothing_to_write {

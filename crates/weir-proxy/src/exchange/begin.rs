@@ -374,6 +374,7 @@ impl Worker {
             version: head.version,
             idempotent: head.method.is_idempotent(),
             is_head: head.method == Method::Head,
+            is_last: !head.keep_alive && head.framing.is_empty(),
             offered: offered.map(Box::from),
             head_len: outbox.len(),
             outbox,

@@ -46,7 +46,11 @@ impl Worker {
         }
         let done = exchange.request_done && !exchange.request_pumped;
         if !exchange.keep_client || !done || client.half_closed && client.stash.is_empty() || draining {
-            self.close_client(io, exchange.client, Close::Linger(LINGER));
+            // Reading on keeps what a client still sends from resetting the connection before it has the response.
+            // Nothing comes from one that has said so, and it is spared the wait for its FIN.
+            let silent = exchange.is_last && done && client.stash.is_empty() && io.unsent(exchange.client) == 0;
+            let how = if silent { Close::Now } else { Close::Linger(LINGER) };
+            self.close_client(io, exchange.client, how);
             return;
         }
         let (has_stash, listener, conn) = (!client.stash.is_empty(), client.listener, exchange.client);

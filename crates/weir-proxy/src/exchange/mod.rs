@@ -105,6 +105,9 @@ pub(crate) struct Exchange {
     pub(crate) version: Version,
     pub(crate) idempotent: bool,
     pub(crate) is_head: bool,
+    /// The client asked to close after this request and has nothing more to send: it has no body, and a client that
+    /// says `close` sends no further request (RFC 9112 section 9.6).
+    pub(crate) is_last: bool,
     /// The protocols that the client offers to switch to.
     pub(crate) offered: Option<Box<[u8]>>,
     /// Head, and the body while it is small enough to be sent again.
