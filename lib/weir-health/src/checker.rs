@@ -310,6 +310,23 @@ impl Checker {
         }
     }
 
+    /// The earliest moment at which probes can bring the endpoint up: its next probe, and where more successes are
+    /// needed, a fast interval for each. In the past while that probe is in flight; `None` for one that is up or
+    /// is not probed.
+    pub fn earliest_up(&self, endpoint: EndpointId) -> Option<Instant> {
+        let entry = self.endpoints.get(&endpoint).filter(|entry| entry.health != Health::Up)?;
+        let next = match entry.activity {
+            Activity::None => return None,
+            Activity::Waiting { due } => due,
+            Activity::Probing { .. } => entry.started?,
+        };
+        let further = match entry.health {
+            Health::Unknown => 0,
+            _ => self.params.rise.saturating_sub(entry.against).saturating_sub(1),
+        };
+        Some(next + self.params.fast_interval.saturating_mul(further))
+    }
+
     /// Whether the start is over: every endpoint of the first set has answered, or its time has passed.
     pub fn is_settled(&self) -> bool {
         self.start == Start::Over

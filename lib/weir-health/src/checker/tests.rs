@@ -131,6 +131,24 @@ fn one_that_has_never_been_up_is_probed_fast_for_half_a_minute() {
 }
 
 #[test]
+fn the_earliest_way_up_is_the_successes_that_are_still_needed() {
+    let mut checker = Checker::new(Params { rise: 3, ..exact() });
+    assert_eq!(checker.earliest_up(A), None, "not one of them");
+    checker.set_endpoints(&[A], at(0), 1);
+    assert_eq!(checker.earliest_up(A), Some(at(0)), "the first answer decides alone");
+    let _ = answer(&mut checker, Ok(()));
+    assert_eq!(checker.earliest_up(A), None, "it is up");
+    checker.handle_refused(A, at(3_000));
+    assert_eq!(checker.earliest_up(A), Some(at(4_000 + 2_000)), "three from the next probe on");
+    let _ = answer(&mut checker, Ok(()));
+    assert_eq!(checker.earliest_up(A), Some(at(5_000 + 1_000)), "two more");
+    checker.handle_timeout(at(5_000));
+    assert_eq!(checker.earliest_up(A), Some(at(5_000 + 1_000)), "under way");
+    checker.set_params(Params { enabled: false, ..exact() }, at(5_100));
+    assert_eq!(checker.earliest_up(A), None);
+}
+
+#[test]
 fn a_probe_without_an_answer_fails_and_its_late_answer_is_ignored() {
     let mut checker = Checker::new(Params { fall: 1, ..exact() });
     checker.set_endpoints(&[A], at(0), 1);
