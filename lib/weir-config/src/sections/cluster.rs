@@ -130,13 +130,14 @@ static POOL: Table = Table {
             "min_idle",
             Kind::Int { min: 0, max: 1_000_000 },
             Default::Value("0"),
-            "Connections opened ahead of demand and kept open.",
+            "Connections opened ahead of demand and kept open, whatever `idle_timeout` says. Where the endpoint closes idle \
+             ones, set `max_lifetime` below its time-out: what ends is opened again.",
         ),
         key(
             "idle_timeout",
             TIMEOUT,
             Default::Value("\"1m30s\""),
-            "An idle connection is closed after this. Keep it below the endpoint's own.",
+            "An idle connection beyond `min_idle` is closed after this. Keep it below the endpoint's own.",
         ),
         key(
             "max_lifetime",
