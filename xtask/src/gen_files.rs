@@ -20,7 +20,7 @@ struct Generated {
 /// Every generated file.
 const GENERATED: &[Generated] = &[
     Generated {
-        files: "docs/reference/{configuration,diagnostics}.md, docs/reference/weir.schema.json",
+        files: "docs/reference/{configuration,diagnostics}.md, docs/reference/weir.schema.json, fuzz/config.dict",
         package: "weir-config",
         test: "generated",
     },

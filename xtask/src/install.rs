@@ -1,4 +1,4 @@
-//! What the tests need beyond the compiler: each is installed only if it is missing.
+//! What the tests and the other commands need beyond the compiler: each is installed only if it is missing.
 
 use crate::Outcome;
 use crate::process::{Call, is_installed};
@@ -19,7 +19,7 @@ const DEBIAN: &[(&str, &str)] = &[
 ];
 
 /// Cargo subcommands, with the version that CI is known to work with.
-const CARGO: &[(&str, &str)] = &[("cargo-nextest", "0.9")];
+const CARGO: &[(&str, &str)] = &[("cargo-nextest", "0.9"), ("cargo-fuzz", "0.13")];
 
 /// Limit for one `apt-get`, in seconds.
 const APT_SECS: u32 = 600;
@@ -42,14 +42,18 @@ pub(crate) fn for_tests() -> Outcome {
             ));
         }
     }
-    for (program, version) in CARGO {
-        if !is_installed(program) {
-            println!("installing {program} {version}");
-            Call::new("cargo", &["install", "--locked", program, "--version", &format!("^{version}")], CARGO_SECS)
-                .run()?;
-        }
+    cargo_program("cargo-nextest")
+}
+
+/// Installs a row of [`CARGO`] if it is missing.
+pub(crate) fn cargo_program(program: &str) -> Outcome {
+    if is_installed(program) {
+        return Ok(());
     }
-    Ok(())
+    let (_, version) =
+        CARGO.iter().find(|(known, _)| *known == program).ok_or_else(|| format!("{program} has no known version"))?;
+    println!("installing {program} {version}");
+    Call::new("cargo", &["install", "--locked", program, "--version", &format!("^{version}")], CARGO_SECS).run()
 }
 
 fn apt(packages: &[&str]) -> Outcome {

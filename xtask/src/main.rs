@@ -7,6 +7,7 @@
 #![allow(clippy::case_sensitive_file_extension_comparisons, reason = "the names of this project are lower case")]
 
 mod arrows;
+mod fuzz;
 mod gen_files;
 mod install;
 mod instructions;
@@ -65,6 +66,12 @@ const COMMANDS: &[Command] = &[
         about: "count user instructions per request under callgrind and fail above the gate",
         run: |_| instructions::run(),
     },
+    Command {
+        name: "fuzz",
+        usage: "[--minutes N] [--jobs N] [TARGET...]",
+        about: "run the fuzz targets, 10 minutes each unless told, and fail on a finding",
+        run: fuzz::run,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -75,7 +82,9 @@ fn main() -> ExitCode {
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         return usage(&format!("there is no command {name:?}"));
     };
-    if let Some(unknown) = rest.iter().find(|arg| !command.usage.contains(&format!("[{arg}]"))) {
+    // A command that takes more than flags reads its arguments itself.
+    let only_flags = !command.usage.contains("...");
+    if let Some(unknown) = rest.iter().find(|arg| only_flags && !command.usage.contains(&format!("[{arg}]"))) {
         return usage(&format!("`{name}` does not know {unknown:?}"));
     }
     match (command.run)(rest) {
@@ -93,7 +102,7 @@ fn main() -> ExitCode {
 fn usage(problem: &str) -> ExitCode {
     eprintln!("xtask: {problem}\n\nusage: cargo xtask COMMAND");
     for Command { name, usage, about, .. } in COMMANDS {
-        eprintln!("  {:<32} {about}", format!("{name} {usage}"));
+        eprintln!("  {:<44} {about}", format!("{name} {usage}"));
     }
     ExitCode::from(2)
 }

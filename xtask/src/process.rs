@@ -1,6 +1,8 @@
 //! Running other programs with a time limit, and stages with their minutes.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -40,6 +42,14 @@ impl Call {
         let output = output.map_err(|e| format!("cannot run {}: {e}", self.shown))?;
         self.judge(output.status)?;
         String::from_utf8(output.stdout).map_err(|_| format!("{}: output is not UTF-8", self.shown))
+    }
+
+    /// Runs it with both of its output streams into the file `log`.
+    pub(crate) fn run_into(mut self, log: &Path) -> crate::Outcome {
+        let failed = |e| format!("cannot write {}: {e}", log.display());
+        let file = File::create(log).map_err(failed)?;
+        self.command.stdout(file.try_clone().map_err(failed)?).stderr(file);
+        self.run()
     }
 
     /// Runs it, shows both of its output streams as they come, and gives every line to `look`.

@@ -57,11 +57,9 @@ const HTTP_HEALTH: &str = "[cluster.c.health]\nhttp = \"/health\"\ninterval = \"
 #[test]
 fn probes_are_tcp_connections_unless_told_otherwise() {
     let origin = Origin::named("x");
-    let weir = start(&config(
-        1,
-        &(endpoints(&[origin.port()])
-            + "[cluster.c.health]\ninterval = \"50ms\"\nfast_interval = \"50ms\"\ntimeout = \"50ms\"\n"),
-    ));
+    // The time-out and the fast interval follow.
+    let rest = "[cluster.c.health]\ninterval = \"50ms\"\n";
+    let weir = start(&config(1, &(endpoints(&[origin.port()]) + rest)));
     wait_health(&weir, origin.port(), "up");
     eventually(PATIENCE, "several probes", || origin.connections() >= 5);
     assert_eq!(origin.answered(), 0, "a TCP probe asks nothing");
@@ -111,6 +109,19 @@ fn fall_and_rise_count_answers_in_a_row_and_look_again_quickly() {
     wait_health(&weir, patient.port(), "up");
     let used = patient.probes() - probes;
     assert!((3..=5).contains(&used), "{used} probes until it was up");
+}
+
+/// With an hour between two probes, only the fast ones of an endpoint that has never been up can find the server.
+#[test]
+fn a_server_that_starts_after_weir_is_found_soon() {
+    let port = free_port();
+    let rest = "[cluster.c.health]\ninterval = \"1h\"\nfast_interval = \"50ms\"\ntimeout = \"1s\"\n";
+    let weir = start(&config(1, &(endpoints(&[port]) + rest)));
+    wait_health(&weir, port, "down");
+    assert_eq!(weir.get("/").status, 503);
+    let _origin = Origin::start_on(port, |_| Reply::text("here"));
+    wait_health(&weir, port, "up");
+    assert_eq!(weir.get("/").status, 200);
 }
 
 #[test]

@@ -168,6 +168,26 @@ fn a_minimum_of_connections_is_opened_ahead_and_kept() {
     assert!(origin.open_connections() <= 8, "{} for a minimum of 6 over 2 workers", origin.open_connections());
 }
 
+/// They would be closed and opened again, for ever. A cluster without a minimum shows that time-outs do end.
+#[test]
+fn the_minimum_of_connections_is_exempt_from_the_idle_time_out() {
+    let (kept, other) = (Origin::named("kept"), Origin::named("other"));
+    let timeout = "idle_timeout = \"100ms\"\n";
+    let text = config(1, &format!("{}[cluster.c.pool]\nmin_idle = 4\n{timeout}{NO_PROBES}", endpoints(&[kept.port()])))
+        + "[[route]]\npath = \"/other\"\ncluster = \"d\"\n[cluster.d]\n"
+        + &format!("{}health = {{ enabled = false }}\n[cluster.d.pool]\n{timeout}", endpoints(&[other.port()]));
+    let weir = start(&text);
+    eventually(PATIENCE, "the minimum", || kept.open_connections() == 4);
+    for round in 1..=3 {
+        assert_eq!(weir.get("/other").body, b"other");
+        eventually(PATIENCE, "an idle connection is closed", || other.open_connections() == 0);
+        assert_eq!(other.connections(), round);
+    }
+    assert_eq!((kept.open_connections(), kept.connections()), (4, 4), "they were closed and opened again");
+    assert_eq!(weir.get("/").body, b"kept");
+    assert_eq!(kept.connections(), 4, "one that was idle for long is good for use");
+}
+
 /// An origin that knows how many requests it had at once at most.
 struct Counted {
     origin: Origin,

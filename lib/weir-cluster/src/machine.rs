@@ -91,6 +91,7 @@ impl<E> Cluster<E> {
             usable: 0,
             balancer,
             panic: false,
+            comeback: Arc::default(),
         });
         Self {
             checker: Checker::new(settings.health.clone()),
@@ -223,9 +224,21 @@ impl<E> Cluster<E> {
             }
         }
         self.drain_detector();
-        if !self.dirty {
-            return;
+        if self.dirty {
+            self.renew_snapshot(now);
         }
+        if self.snapshot.members.is_empty() {
+            self.snapshot.comeback.set(self.comeback());
+        }
+    }
+
+    /// When an endpoint may be back. Ejections do not matter here: the detector ends them where nobody else serves.
+    fn comeback(&self) -> Option<Instant> {
+        let candidates = self.endpoints.iter().filter(|state| state.endpoint.weight.get() > 0);
+        candidates.filter_map(|state| self.checker.earliest_up(state.id)).min()
+    }
+
+    fn renew_snapshot(&mut self, now: Instant) {
         self.dirty = false;
         for index in 0..self.endpoints.len() {
             let id = self.endpoints[index].id;
@@ -312,6 +325,7 @@ impl<E> Cluster<E> {
             usable: usable.len() as u32,
             balancer,
             panic,
+            comeback: Arc::clone(&before.comeback),
         });
         self.outputs.push_back(Output::Publish);
     }

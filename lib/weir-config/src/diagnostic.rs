@@ -46,7 +46,8 @@ pub struct Diagnostic {
     pub line: usize,
     /// Column of the start of `span` in characters, from 1.
     pub column: usize,
-    /// What stands under the caret.
+    /// What stands under the caret. This, `help` and notes are one line each, too; `�` stands for control
+    /// characters of the text.
     pub label: String,
     /// What to write instead.
     pub help: Option<String>,
@@ -162,6 +163,7 @@ impl Report {
         for diagnostic in &mut self.list {
             diagnostic.span = within(text, &diagnostic.span);
             (diagnostic.line, diagnostic.column) = position(text, diagnostic.span.start);
+            diagnostic.keep_to_lines();
         }
         self.list.sort_by_key(|a| (a.span.start, a.severity));
         self.list
@@ -169,6 +171,16 @@ impl Report {
 }
 
 impl Diagnostic {
+    /// What is said may quote the text: nothing of it may break the line or drive the terminal.
+    fn keep_to_lines(&mut self) {
+        let notes = self.notes.iter_mut().map(|note| &mut note.message);
+        for said in [&mut self.message, &mut self.label].into_iter().chain(&mut self.help).chain(notes) {
+            if said.contains(char::is_control) {
+                *said = said.chars().map(visible).collect();
+            }
+        }
+    }
+
     pub(crate) fn label(&mut self, label: impl Into<String>) -> &mut Self {
         self.label = label.into();
         self
@@ -217,13 +229,15 @@ struct Excerpt {
     width: usize,
 }
 
+/// The character, or what stands for a control character.
+fn visible(c: char) -> char {
+    if c.is_control() && c != '\t' { '\u{FFFD}' } else { c }
+}
+
 /// The visible part of a line around `at..at + len` (bytes within the line).
 fn excerpt(line: &str, at: usize, len: usize) -> Excerpt {
     const MAX_CHARS: usize = 120;
     const BEFORE: usize = 60;
-    let clean = |c: char| {
-        if c.is_control() && c != '\t' { '\u{FFFD}' } else { c }
-    };
     let before = line.char_indices().take_while(|(i, _)| *i < at).count();
     let total = line.chars().count();
     let marked = line.char_indices().filter(|(i, _)| *i >= at && *i < at.saturating_add(len)).count();
@@ -234,7 +248,7 @@ fn excerpt(line: &str, at: usize, len: usize) -> Excerpt {
         text.push('…');
         pad.push(' ');
     }
-    text.extend(line.chars().skip(skip).take(MAX_CHARS).map(clean));
+    text.extend(line.chars().skip(skip).take(MAX_CHARS).map(visible));
     if total > skip + MAX_CHARS {
         text.push('…');
     }
@@ -345,5 +359,12 @@ mod tests {
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(excerpt("a\u{1b}[2Jb", 0, 1).text, "a\u{FFFD}[2Jb");
         assert!(!quoted("\u{1b}[2J").contains('\u{1b}'));
+
+        let mut report = Report::new();
+        let said = "a\u{1b}[2J\nb";
+        report.error(crate::codes::SYNTAX, &(0..0), said).label(said).help(said).note(said);
+        let [one] = <[_; 1]>::try_from(report.finish("")).unwrap();
+        let shown = "a\u{FFFD}[2J\u{FFFD}b";
+        assert_eq!([&one.message, &one.label, one.help.as_ref().unwrap(), &one.notes[0].message], [shown; 4]);
     }
 }

@@ -231,6 +231,37 @@ impl Node {
         self.entries.retain(|entry| !(entry.value.defaulted && keys.contains(&entry.key)));
     }
 
+    /// `low` must not exceed `high`: where they disagree, the filled-in one takes the value of the written one.
+    /// Two written ones stay as they are.
+    pub(crate) fn yield_defaults(&mut self, low: &str, high: &str) {
+        if !self.exceeds(low, high) {
+            return;
+        }
+        let yields = |key: &str| self.entry(key).is_some_and(|entry| entry.value.defaulted);
+        let (to, from) = if yields(low) { (low, high) } else { (high, low) };
+        let data = self.get(from).map(|value| value.data.clone());
+        if let (true, Some(data)) = (yields(to), data) {
+            self.set_default(to, data);
+        }
+    }
+
+    /// Puts another value in the place of a filled-in one.
+    pub(crate) fn set_default(&mut self, key: &str, data: Data) {
+        let filled_in = |entry: &&mut Entry| entry.key == key && entry.value.defaulted;
+        if let Some(entry) = self.entries.iter_mut().find(filled_in) {
+            entry.value.data = data;
+        }
+    }
+
+    /// Whether the value of `low` is above that of `high`.
+    pub(crate) fn exceeds(&self, low: &str, high: &str) -> bool {
+        match (self.opt_duration(low), self.opt_duration(high), self.int(low), self.int(high)) {
+            (Some(low), Some(high), ..) => low > high,
+            (_, _, Some(low), Some(high)) => low > high,
+            _ => false,
+        }
+    }
+
     /// Fills in a text that depends on other values, unless the key is there.
     pub(crate) fn derive_text(&mut self, key: &'static str, text: impl Into<String>) {
         if self.entry(key).is_none() {

@@ -42,7 +42,7 @@ pub use codes::{CODES, Code, Explanation, explain};
 pub use diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Note, Severity, Span, position};
 pub use draft::Draft;
 pub use effective::effective;
-pub use fuzz::fuzz_one;
+pub use fuzz::{FUZZ_MAX_BYTES, fuzz_dictionary, fuzz_one};
 pub use json_schema::json_schema;
 pub use plan::Plan;
 pub use proxy::{DEFAULT_LISTEN, proxy_plan, proxy_source};

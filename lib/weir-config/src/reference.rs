@@ -65,6 +65,8 @@ endpoints = ["10.0.0.1:8080", "10.0.0.2:8080"]
 - Where a list is taken, one value may stand without brackets.
 - Unknown keys are errors. All problems of a file are reported at once; `weir explain CODE` tells more about one,
   and [diagnostics.md](diagnostics.md) lists them all.
+- Where one key must not exceed another and only one of the two is written, the default of the other gives way: a
+  `health.interval` of `"500ms"` alone makes `timeout` and `fast_interval` `"500ms"` too.
 - Every default is listed here; `weir check --effective FILE` prints the file with all of them filled in.
 "#;
 

@@ -1,4 +1,4 @@
-//! The generated pages in `docs/reference/` are those of today's tables. `UPDATE=1` writes them.
+//! The generated pages in `docs/reference/` and the dictionary of the fuzz target are those of today's tables. `UPDATE=1` writes them.
 
 mod common;
 
@@ -16,6 +16,18 @@ fn reference_pages_are_fresh() {
         failures.extend(common::compare(&folder.join(name), &text).err().map(|_| name));
     }
     assert!(failures.is_empty(), "stale: {failures:?}; run `UPDATE=1 cargo test -p weir-config --test generated`");
+}
+
+/// The fuzz target finds keys through its dictionary; one that is not there is hardly ever tried.
+#[test]
+fn the_dictionary_of_the_fuzz_target_is_fresh() {
+    let text = weir_config::fuzz_dictionary();
+    let reference = weir_config::reference_markdown();
+    for key in reference.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')) {
+        assert!(text.lines().any(|line| line == format!("\"{key} = \"")), "{key}");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/config.dict");
+    assert_eq!(common::compare(&path, &text), Ok(()));
 }
 
 #[test]

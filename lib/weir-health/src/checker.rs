@@ -14,6 +14,8 @@
 //! 2. From start to start of an endpoint's probes, `interval × (1 ± jitter)` passes; `fast_interval × (1 ±
 //!    jitter)` while the state is changing (some, not yet enough, answers the other way). Never two in
 //!    flight for one endpoint: a slow probe delays the next.
+//!    An endpoint that has never been up, most likely a server that is starting, is probed at the fast
+//!    interval too, for [`NEWCOMER_PERIOD`] after it was added.
 //! 3. A probe without an answer for `timeout` has failed; its late answer is ignored.
 //! 4. A connection that the data path finds refused is proof: down at once, probed again after a
 //!    `fast_interval`.
@@ -35,6 +37,8 @@ use crate::{Params, ProbeFailure};
 pub const PROBES_IN_FLIGHT_MAX: usize = 64;
 /// For so long after the start, an endpoint without an answer is usable.
 pub const START_GRACE: Duration = Duration::from_secs(2);
+/// For so long after it was added, an endpoint that has never been up is probed at the fast interval.
+pub const NEWCOMER_PERIOD: Duration = Duration::from_secs(30);
 /// Shorter intervals are stretched to this, so that no setting makes the machine spin.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
@@ -126,6 +130,8 @@ struct Entry {
     rng: Rng,
     /// Whether it belongs to the first set.
     first_set: bool,
+    /// Until when it is looked for at the fast interval; `None` once it was up.
+    newcomer_until: Option<Instant>,
     told: Health,
     queued: bool,
     last_failure: Option<ProbeFailure>,
@@ -192,7 +198,7 @@ impl Checker {
             if self.endpoints.contains_key(&id) {
                 continue;
             }
-            self.endpoints.insert(id, Entry::new(first_set, splitmix64(seed ^ u64::from(id.0))));
+            self.endpoints.insert(id, Entry::new(first_set, now, splitmix64(seed ^ u64::from(id.0))));
             if self.params.enabled {
                 self.schedule_at(id, now);
             } else {
@@ -304,6 +310,23 @@ impl Checker {
         }
     }
 
+    /// The earliest moment at which probes can bring the endpoint up: its next probe, and where more successes are
+    /// needed, a fast interval for each. In the past while that probe is in flight; `None` for one that is up or
+    /// is not probed.
+    pub fn earliest_up(&self, endpoint: EndpointId) -> Option<Instant> {
+        let entry = self.endpoints.get(&endpoint).filter(|entry| entry.health != Health::Up)?;
+        let next = match entry.activity {
+            Activity::None => return None,
+            Activity::Waiting { due } => due,
+            Activity::Probing { .. } => entry.started?,
+        };
+        let further = match entry.health {
+            Health::Unknown => 0,
+            _ => self.params.rise.saturating_sub(entry.against).saturating_sub(1),
+        };
+        Some(next + self.params.fast_interval.saturating_mul(further))
+    }
+
     /// Whether the start is over: every endpoint of the first set has answered, or its time has passed.
     pub fn is_settled(&self) -> bool {
         self.start == Start::Over
@@ -347,6 +370,9 @@ impl Checker {
     fn set_health(&mut self, id: EndpointId, health: Health) {
         let Some(entry) = self.endpoints.get_mut(&id) else { return };
         entry.health = health;
+        if health == Health::Up {
+            entry.newcomer_until = None;
+        }
         if !entry.queued && entry.told != health {
             entry.queued = true;
             self.changed.push_back(id);
@@ -390,7 +416,8 @@ impl Checker {
     fn schedule_next(&mut self, id: EndpointId, now: Instant) {
         let Some(entry) = self.endpoints.get_mut(&id) else { return };
         let changing = entry.against > 0;
-        let interval = if changing { self.params.fast_interval } else { self.params.interval };
+        let newcomer = entry.newcomer_until.is_some_and(|until| now < until);
+        let interval = if changing || newcomer { self.params.fast_interval } else { self.params.interval };
         let drawn = entry.draw(interval, self.params.jitter);
         let due = (entry.started.unwrap_or(now) + drawn).max(now);
         self.schedule_at(id, due);
@@ -468,7 +495,7 @@ impl Checker {
 }
 
 impl Entry {
-    const fn new(first_set: bool, seed: u64) -> Self {
+    fn new(first_set: bool, now: Instant, seed: u64) -> Self {
         Self {
             health: Health::Unknown,
             against: 0,
@@ -476,6 +503,7 @@ impl Entry {
             started: None,
             rng: Rng::new(seed),
             first_set,
+            newcomer_until: Some(now + NEWCOMER_PERIOD),
             told: Health::Unknown,
             queued: false,
             last_failure: None,

@@ -10,7 +10,8 @@ pub struct Params {
     pub enabled: bool,
     /// Between two probes of a settled endpoint.
     pub interval: Duration,
-    /// Between two probes while the state is changing (some, not yet enough, answers the other way).
+    /// Between two probes while the state is changing (some, not yet enough, answers the other way), and of an
+    /// endpoint that has never been up, for [`NEWCOMER_PERIOD`](crate::NEWCOMER_PERIOD).
     pub fast_interval: Duration,
     /// A probe without an answer for so long has failed.
     pub timeout: Duration,

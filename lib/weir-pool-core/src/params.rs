@@ -7,9 +7,10 @@ use std::time::Duration;
 pub struct Params {
     /// Idle connections kept beyond what the recent peak needs.
     pub max_idle: u32,
-    /// Connections opened ahead of demand and kept open.
+    /// Connections opened ahead of demand and kept open, exempt from `idle_timeout`; `max_lifetime` and `max_uses` hold
+    /// for them too.
     pub min_idle: u32,
-    /// An idle connection is closed after this.
+    /// An idle connection beyond `min_idle` is closed after this.
     pub idle_timeout: Duration,
     /// A connection is not used again after this, ± `lifetime_jitter`. `None` = unlimited.
     pub max_lifetime: Option<Duration>,

@@ -18,9 +18,11 @@
 //!
 //!    so a surplus of 100 is below 10 after 8 s, and a load that swings within the window costs no
 //!    connects.
-//! 5. **Lifetimes** are drawn at connect from `max_lifetime × (1 − jitter … 1)`, so that connections opened
+//! 5. **`min_idle` connections are exempt from the idle time-out,** the most recently used ones: they would only be
+//!    closed and opened again, for ever. (`HikariCP` does so too: `idleTimeout`.) Lifetimes and uses end them like any other.
+//! 6. **Lifetimes** are drawn at connect from `max_lifetime × (1 − jitter … 1)`, so that connections opened
 //!    together do not end together.
-//! 6. No allocation in `acquire` and `release`, but for the growth of the slot table.
+//! 7. No allocation in `acquire` and `release`, but for the growth of the slot table.
 //!
 //! The FIFO of waiters that an embeddable pool needs belongs between `acquire` (where it returns
 //! [`Acquire::Full`]) and `release`/`remove` (which would hand the connection or the place to its head);
@@ -111,7 +113,7 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Pool<C> {
     params: Params,
-    /// `params.idle_timeout`, as compared in `acquire`.
+    /// `params.idle_timeout`, as compared in `is_timed_out`.
     idle_nanos: u64,
     slots: Vec<Slot<C>>,
     free: u32,
@@ -188,20 +190,11 @@ impl<C: Copy + Eq> Pool<C> {
     /// They hold their places until they are removed: on [`Acquire::Full`], an owner whose sweep is
     /// due can sweep and try again.
     pub fn acquire(&mut self, now: Instant, quota: &impl Quota) -> Acquire<C> {
-        // Each pass takes one out of the idle list.
-        while let Some((index, slot)) = self.slot(self.idle.newest) {
-            let (conn, unfit) = (slot.conn, unfit(&slot.meta, self.epoch, self.idle_nanos, now));
-            let generation = slot.meta.generation;
-            self.unlink_idle(index);
-            match (conn, unfit) {
-                (Some(conn), None) => {
-                    self.make_busy(index, now);
-                    self.stats.reused += 1;
-                    self.check_invariants();
-                    return Acquire::Reuse(SlotId { index, generation }, conn);
-                }
-                (_, unfit) => self.doom(index, unfit.unwrap_or(CloseReason::Failed)),
-            }
+        if let Some((slot, conn)) = self.take_fit(|idle| idle.newest, now) {
+            self.make_busy(slot.index, now);
+            self.stats.reused += 1;
+            self.check_invariants();
+            return Acquire::Reuse(slot, conn);
         }
         let acquired = match self.start_connect(false, quota) {
             Some(slot) => Acquire::Connect(slot),
@@ -353,11 +346,14 @@ impl<C: Copy + Eq> Pool<C> {
             return Some(Instant::ZERO);
         }
         let (_, oldest) = self.slot(self.idle.oldest)?;
-        let mut next = (oldest.meta.idle_since + self.params.idle_timeout).min(self.next_expiry);
-        if self.total() > self.share && self.idle_count > self.params.min_idle {
-            next = next.min(self.next_trim);
+        let mut next = self.next_expiry;
+        if self.idle_count > self.params.min_idle {
+            next = next.min(oldest.meta.idle_since + self.params.idle_timeout);
+            if self.total() > self.share {
+                next = next.min(self.next_trim);
+            }
         }
-        Some(next)
+        (next < Instant::FAR).then_some(next)
     }
 
     /// How many to open now with [`Pool::warm`], to have `min_idle` idle ones. None for a second after one of
@@ -389,22 +385,15 @@ impl<C: Copy + Eq> Pool<C> {
     /// endpoint. Its place in the quota goes with it. The id returned is stale already: it names the
     /// slot for the owner's own tables.
     pub fn take_idle(&mut self, now: Instant) -> Option<(SlotId, C, ConnMeta)> {
-        while let Some((index, slot)) = self.slot(self.idle.oldest) {
-            let Slot { conn, ref meta } = *slot;
-            let unfit = unfit(meta, self.epoch, self.idle_nanos, now);
-            let id = SlotId { index, generation: meta.generation };
-            let moved = ConnMeta { opened: meta.opened, expires: meta.expires, uses: meta.uses };
-            self.unlink_idle(index);
-            if let (Some(conn), None) = (conn, unfit) {
-                self.count_closed(CloseReason::Moved);
-                self.free_slot(index);
-                self.check_invariants();
-                return Some((id, conn, moved));
-            }
-            self.doom(index, unfit.unwrap_or(CloseReason::Failed));
-        }
+        let taken = self.take_fit(|idle| idle.oldest, now);
+        let moved = taken.and_then(|(id, conn)| {
+            let Meta { opened, expires, uses, .. } = self.slot(id.index)?.1.meta;
+            self.count_closed(CloseReason::Moved);
+            self.free_slot(id.index);
+            Some((id, conn, ConnMeta { opened, expires, uses }))
+        });
         self.check_invariants();
-        None
+        moved
     }
 
     /// Takes in a connection of another pool, with its age, its uses and its place in the quota. It is
@@ -486,6 +475,29 @@ impl<C: Copy + Eq> Pool<C> {
     }
 
     // === transitions ===
+
+    /// Takes the first connection that may be used from this end of the idle list out of it. Those on the way that may
+    /// not are set aside for the next sweep.
+    fn take_fit(&mut self, end: impl Fn(List) -> u32, now: Instant) -> Option<(SlotId, C)> {
+        // Each pass takes one out of the idle list.
+        while let Some((index, slot)) = self.slot(end(self.idle)) {
+            let (conn, worn) = (slot.conn, worn(&slot.meta, self.epoch, now));
+            let (generation, timed_out) = (slot.meta.generation, self.is_timed_out(&slot.meta, now));
+            if worn.is_none() && timed_out {
+                // Unless it is one of those that are kept however long they are idle.
+                self.doom_timed_out(now);
+                if end(self.idle) != index {
+                    continue;
+                }
+            }
+            self.unlink_idle(index);
+            match (conn, worn) {
+                (Some(conn), None) => return Some((SlotId { index, generation }, conn)),
+                (_, worn) => self.doom(index, worn.unwrap_or(CloseReason::Failed)),
+            }
+        }
+        None
+    }
 
     fn start_connect(&mut self, warm: bool, quota: &impl Quota) -> Option<SlotId> {
         if self.free == NONE && self.slots.len() >= SLOTS_MAX {
@@ -580,14 +592,20 @@ impl<C: Copy + Eq> Pool<C> {
 
     // === housekeeping ===
 
+    /// Rule 5: `min_idle` of them stay.
     fn doom_timed_out(&mut self, now: Instant) {
-        while let Some((index, slot)) = self.slot(self.idle.oldest) {
-            if now.as_nanos().saturating_sub(slot.meta.idle_since.as_nanos()) < self.idle_nanos {
-                break;
-            }
+        while self.idle_count > self.params.min_idle
+            && let Some((index, slot)) = self.slot(self.idle.oldest)
+            && self.is_timed_out(&slot.meta, now)
+        {
             self.unlink_idle(index);
             self.doom(index, CloseReason::IdleTimeout);
         }
+    }
+
+    /// Whether an idle one has been so for longer than the idle time-out.
+    fn is_timed_out(&self, meta: &Meta, now: Instant) -> bool {
+        now.as_nanos().saturating_sub(meta.idle_since.as_nanos()) >= self.idle_nanos
     }
 
     fn doom_expired(&mut self, now: Instant) {
@@ -666,12 +684,6 @@ fn worn(meta: &Meta, epoch: u32, now: Instant) -> Option<CloseReason> {
     } else {
         None
     }
-}
-
-/// Why an idle connection must not be used again.
-fn unfit(meta: &Meta, epoch: u32, idle_nanos: u64, now: Instant) -> Option<CloseReason> {
-    let idle = now.as_nanos().saturating_sub(meta.idle_since.as_nanos());
-    worn(meta, epoch, now).or_else(|| (idle >= idle_nanos).then_some(CloseReason::IdleTimeout))
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -13,8 +13,10 @@ use super::begin::{Taken, client_ip, is_trusted};
 use crate::runtime::HttpListener;
 use crate::worker::{LINGER, Worker};
 
-/// Seconds after which a client may try again, on 429 and 503.
-const RETRY_AFTER: &str = "1";
+/// Seconds after which a client may try again, on 429 and 503, unless more is known: overload passes soon.
+pub(super) const RETRY_AFTER_SECS: u32 = 1;
+/// However long the next probe may take, clients ask again after so many seconds.
+const RETRY_AFTER_MAX_SECS: u32 = 30;
 
 /// One of Weir's own responses.
 struct Answer<'a> {
@@ -23,9 +25,18 @@ struct Answer<'a> {
     body: &'a [u8],
     location: Option<&'a [u8]>,
     reason: Option<Reason>,
+    /// Seconds, for 429 and 503.
+    retry_after: u32,
 }
 
 impl Worker {
+    /// `Retry-After` of a request for a cluster: while it has nobody to serve, until probes may bring somebody back.
+    pub(super) fn retry_after(&self, cluster: u32, now: Instant) -> u32 {
+        let wait = self.view.snapshot.clusters.get(cluster as usize).and_then(|cluster| cluster.comeback_in(now));
+        let seconds = wait.map_or(0, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        u32::try_from(seconds).unwrap_or(u32::MAX).clamp(RETRY_AFTER_SECS, RETRY_AFTER_MAX_SECS)
+    }
+
     /// Answers a request that matched a redirect or a fixed response.
     #[allow(clippy::too_many_arguments, reason = "one call site; a struct would only rename the arguments")]
     pub(super) fn answer_by_rule<I: Io>(
@@ -48,6 +59,7 @@ impl Worker {
                     body: b"",
                     location: Some(&location),
                     reason: None,
+                    retry_after: RETRY_AFTER_SECS,
                 };
                 self.answer(io, conn, http, head, rest, times, Some(rule), &answer)
             }
@@ -58,6 +70,7 @@ impl Worker {
                     body: &respond.body,
                     location: None,
                     reason: None,
+                    retry_after: RETRY_AFTER_SECS,
                 };
                 self.answer(io, conn, http, head, rest, times, Some(rule), &answer)
             }
@@ -79,7 +92,14 @@ impl Worker {
     ) -> Taken {
         let mut text = String::new();
         let (content_type, body) = error_body(http, reason, &mut text);
-        let answer = Answer { status: reason.status(), content_type, body, location: None, reason: Some(reason) };
+        let answer = Answer {
+            status: reason.status(),
+            content_type,
+            body,
+            location: None,
+            reason: Some(reason),
+            retry_after: RETRY_AFTER_SECS,
+        };
         self.answer(io, conn, http, head, rest, times, None, &answer)
     }
 
@@ -97,7 +117,14 @@ impl Worker {
         if head.method == weir_http::Method::Trace {
             return self.answer_directly(io, conn, http, head, rest, times, Reason::NotImplemented);
         }
-        let answer = Answer { status: 200, content_type: "", body: b"", location: None, reason: None };
+        let answer = Answer {
+            status: 200,
+            content_type: "",
+            body: b"",
+            location: None,
+            reason: None,
+            retry_after: RETRY_AFTER_SECS,
+        };
         self.answer(io, conn, http, head, rest, times, None, &answer)
     }
 
@@ -141,7 +168,7 @@ impl Worker {
     ) {
         let version = head.map_or(Version::Http11, |head| head.version);
         let is_head = head.is_some_and(|head| head.method == weir_http::Method::Head);
-        let sent = self.write_error(io, conn, http, reason, version, false, is_head);
+        let sent = self.write_error(io, conn, http, reason, RETRY_AFTER_SECS, version, false, is_head);
         let mut times = PhaseTimes::starting(first_byte);
         times.stamp(Phase::Head, io.clock());
         self.report_answer(io, conn, head, http, None, reason.status(), Some(reason), &times, sent);
@@ -156,13 +183,15 @@ impl Worker {
         conn: ConnId,
         http: &HttpListener,
         reason: Reason,
+        retry_after: u32,
         version: Version,
         keep: bool,
         is_head: bool,
     ) -> u64 {
         let mut text = String::new();
         let (content_type, body) = error_body(http, reason, &mut text);
-        let answer = Answer { status: reason.status(), content_type, body, location: None, reason: Some(reason) };
+        let answer =
+            Answer { status: reason.status(), content_type, body, location: None, reason: Some(reason), retry_after };
         self.write_answer(io, conn, http, None, &answer, version, keep, is_head)
     }
 
@@ -177,7 +206,7 @@ impl Worker {
         write::field(&mut out, "Date", &self.date.text(io.wall()));
         let _ = write!(
             out,
-            "Retry-After: {RETRY_AFTER}\r\nweir-reason: {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "Retry-After: {RETRY_AFTER_SECS}\r\nweir-reason: {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
         let _ = io.send(conn, &mut [Piece::Lent(&out)]);
         self.scratch = out;
@@ -210,7 +239,7 @@ impl Worker {
         }
         if let Some(reason) = answer.reason {
             if matches!(answer.status, 429 | 503) {
-                write::field(&mut out, "Retry-After", RETRY_AFTER.as_bytes());
+                let _ = write!(out, "Retry-After: {}\r\n", answer.retry_after);
             }
             if http.plan.reason_header && answer.status >= 500 {
                 write::field(&mut out, "weir-reason", reason.as_str().as_bytes());

@@ -112,9 +112,10 @@ impl Worker {
         let keep = exchange.keep_client && exchange.request_done && !self.draining;
         exchange.keep_client = keep;
         exchange.status = reason.status();
-        let listener = exchange.listener;
+        let (listener, cluster) = (exchange.listener, exchange.cluster);
         if let Some(http) = http_listener(&view, listener) {
-            let sent = self.write_error(io, client, http, reason, version, keep, is_head);
+            let retry_after = self.retry_after(cluster, io.now());
+            let sent = self.write_error(io, client, http, reason, retry_after, version, keep, is_head);
             if let Some(exchange) = self.exchanges.get_mut(id.0) {
                 exchange.bytes_out += sent;
             }

@@ -123,6 +123,23 @@ fn a_503_says_when_to_try_again() {
     assert_eq!(response.field("weir-reason"), Some("pool_queue_full"));
 }
 
+/// With nobody to serve, it takes at least until the next probe; overload passes soon (above).
+#[test]
+fn a_503_for_want_of_endpoints_says_when_one_may_be_back() {
+    // One success is needed, of the next probe; or three, the last of which is more than the most that is said away.
+    for (rise, seconds) in [(1, 2..=20), (3, 30..=30)] {
+        let health = format!("interval = \"20s\"\nfast_interval = \"20s\"\njitter = 0.0\nrise = {rise}");
+        let weir = Setup::port(free_port()).table("health", &health).run();
+        let after = eventually(PATIENCE, "the endpoint is down", || {
+            let response = weir.get("/");
+            let told = response.field("retry-after").map(str::to_owned);
+            told.filter(|_| response.field("weir-reason") == Some("no_endpoint"))
+        });
+        let after: u32 = after.parse().unwrap();
+        assert!(seconds.contains(&after), "{after} of {seconds:?}");
+    }
+}
+
 #[test]
 fn a_connection_too_many_is_told() {
     let origin = Origin::named("a");

@@ -92,7 +92,7 @@ rows! {
     right: listener!("name = \"front-door\"");
 
     LIMITS_DISAGREE = "W0116", "two limits that contradict each other",
-    "One setting must not be above another: a probe's time-out above its interval would let probes pile up, a request \
+    "Both are written, and one must not be above the other: a probe's time-out above its interval would let probes pile up, a request \
      target longer than the head that holds it could never arrive.",
     wrong: web!("health = { interval = \"1s\", fast_interval = \"1s\", timeout = \"5s\" }"),
     right: web!("health = { interval = \"10s\", timeout = \"5s\" }");

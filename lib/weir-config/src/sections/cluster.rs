@@ -130,13 +130,14 @@ static POOL: Table = Table {
             "min_idle",
             Kind::Int { min: 0, max: 1_000_000 },
             Default::Value("0"),
-            "Connections opened ahead of demand and kept open.",
+            "Connections opened ahead of demand and kept open, whatever `idle_timeout` says. Where the endpoint closes idle \
+             ones, set `max_lifetime` below its time-out: what ends is opened again.",
         ),
         key(
             "idle_timeout",
             TIMEOUT,
             Default::Value("\"1m30s\""),
-            "An idle connection is closed after this. Keep it below the endpoint's own.",
+            "An idle connection beyond `min_idle` is closed after this. Keep it below the endpoint's own.",
         ),
         key(
             "max_lifetime",
@@ -223,6 +224,15 @@ pub(crate) fn settle(node: &mut Node) {
     if let Some(balance) = node.table_mut("balance") {
         balance::settle(balance);
     }
+    let bounds: [(&str, &[(&str, &str)]); 3] =
+        [("health", &health::BOUNDS), ("outlier", &OUTLIER_BOUNDS), ("pool", &POOL_BOUNDS)];
+    for (section, bounds) in bounds {
+        if let Some(node) = node.table_mut(section) {
+            for (low, high) in bounds {
+                node.yield_defaults(low, high);
+            }
+        }
+    }
     endpoint::settle(node);
 }
 
@@ -247,28 +257,23 @@ pub(crate) fn resolve(named: &Named, report: &mut Report) -> Option<Cluster> {
     })
 }
 
-/// Reports that `low` is above `high`.
-pub(crate) fn must_not_exceed(node: &Node, low: &str, high: &str, report: &mut Report) {
-    let exceeds = match (node.opt_duration(low), node.opt_duration(high), node.int(low), node.int(high)) {
-        (Some(low), Some(high), ..) => low > high,
-        (_, _, Some(low), Some(high)) => low > high,
-        _ => false,
-    };
-    if exceeds {
-        // Point at the one that the user wrote; the other may be a default.
-        let at = node
-            .written(low)
-            .or_else(|| node.written(high))
-            .map_or_else(|| node.span.clone(), |entry| entry.value.span.clone());
-        let shown = |key: &str| node.get(key).map(crate::effective::value_text).unwrap_or_default();
+/// Pairs of `outlier` and `pool` of which the first must not exceed the second.
+const OUTLIER_BOUNDS: [(&str, &str); 1] = [("base_ejection", "max_ejection")];
+const POOL_BOUNDS: [(&str, &str); 2] = [("min_idle", "max_idle"), ("min_idle", "max_connections")];
+
+/// Reports each pair of `bounds` whose first is above its second: the user wrote both, defaults have given way.
+pub(crate) fn must_not_exceed(node: &Node, bounds: &[(&str, &str)], report: &mut Report) {
+    let shown = |key: &str| node.get(key).map(crate::effective::value_text).unwrap_or_default();
+    for (low, high) in bounds.iter().filter(|(low, high)| node.exceeds(low, high)) {
+        let message = format!("`{low}` ({}) is above `{high}` ({})", shown(low), shown(high));
         report
-            .error(codes::LIMITS_DISAGREE, &at, format!("`{low}` ({}) is above `{high}` ({})", shown(low), shown(high)))
+            .error(codes::LIMITS_DISAGREE, &node.span_of(low), message)
             .help(format!("lower `{low}` or raise `{high}`"));
     }
 }
 
 fn outlier(node: &Node, report: &mut Report) -> weir_resilience::OutlierParams {
-    must_not_exceed(node, "base_ejection", "max_ejection", report);
+    must_not_exceed(node, &OUTLIER_BOUNDS, report);
     weir_resilience::OutlierParams {
         enabled: node.bool("enabled"),
         consecutive_failures: node.u32("consecutive_failures"),
@@ -288,8 +293,7 @@ fn retry(node: &Node) -> weir_resilience::RetryParams {
 }
 
 fn pool(node: &Node, report: &mut Report) -> weir_pool_core::Params {
-    must_not_exceed(node, "min_idle", "max_idle", report);
-    must_not_exceed(node, "min_idle", "max_connections", report);
+    must_not_exceed(node, &POOL_BOUNDS, report);
     if let Some(entry) = node
         .changed("lifetime_jitter")
         .filter(|_| node.opt_duration("max_lifetime").is_none() && node.get("max_lifetime").is_some())

@@ -22,7 +22,8 @@ pub(crate) static HEALTH: Table = Table {
             "fast_interval",
             TIMEOUT,
             Default::Value("\"1s\""),
-            "Between two probes while the state is changing: some answers the other way, not yet enough.",
+            "Between two probes while the state is changing: some answers the other way, not yet enough; and of an endpoint \
+             that has never been up, such as a server that is starting, for the first 30 seconds. At most `interval`.",
         ),
         key(
             "timeout",
@@ -102,9 +103,11 @@ static HTTP: Table = Table {
     ],
 };
 
+/// Pairs of which the first must not exceed the second.
+pub(crate) const BOUNDS: [(&str, &str); 2] = [("timeout", "interval"), ("fast_interval", "interval")];
+
 pub(crate) fn resolve(node: &Node, report: &mut Report) -> Params {
-    must_not_exceed(node, "timeout", "interval", report);
-    must_not_exceed(node, "fast_interval", "interval", report);
+    must_not_exceed(node, &BOUNDS, report);
     Params {
         enabled: node.bool("enabled"),
         interval: node.duration("interval"),

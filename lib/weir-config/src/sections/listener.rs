@@ -12,7 +12,7 @@ use super::{Clusters, bind, body, duplicate};
 use crate::Files;
 use crate::codes;
 use crate::diagnostic::{Report, Span, quoted};
-use crate::draft::{Node, Value};
+use crate::draft::{Data, Node, Value};
 use crate::nearest::nearest;
 use crate::plan::{ClientTimeouts, Cluster, ErrorPage, Forwarded, Http, Listener, Protocol, Tcp};
 use crate::schema::{Default, Kind, TIMEOUT, Table, key};
@@ -34,6 +34,8 @@ const HTTP_KEYS: [&str; 11] = [
 ];
 
 const KIB: u64 = 1024;
+/// Bytes of a head, at most.
+const MAX_HEAD: u64 = 1024 * KIB;
 
 pub(crate) static LISTENER: Table = Table {
     name: "listener",
@@ -159,7 +161,7 @@ static LIMITS: Table = Table {
     keys: &[
         key(
             "head_size",
-            Kind::Size { min: KIB, max: 1024 * KIB },
+            Kind::Size { min: KIB, max: MAX_HEAD },
             Default::Value("\"32KiB\""),
             "Bytes of a head: start line, fields and the empty line; more is 431.",
         ),
@@ -173,7 +175,7 @@ static LIMITS: Table = Table {
             "target_size",
             Kind::Size { min: 64, max: 1024 * KIB },
             Default::Value("\"8KiB\""),
-            "Bytes of the request target; more is 414.",
+            "Bytes of the request target; more is 414. Below `head_size`, which includes it.",
         ),
         key(
             "chunk_line_size",
@@ -229,6 +231,25 @@ pub(crate) fn settle(node: &mut Node) {
     }
     if let Some(first) = node.list("bind").first().map(|bind| bind.text().to_owned()) {
         node.derive_text("name", first);
+    }
+    if let Some(limits) = node.table_mut("limits") {
+        settle_limits(limits);
+    }
+}
+
+/// A target is part of its head. Where only one of the two is written, the other's default gives way, so that the
+/// target has at most half of the head.
+fn settle_limits(limits: &mut Node) {
+    let (Some(head), Some(target)) = (limits.int("head_size"), limits.int("target_size")) else {
+        return;
+    };
+    if target < head {
+        return;
+    }
+    if limits.written("target_size").is_none() {
+        limits.set_default("target_size", Data::Int(head / 2));
+    } else {
+        limits.set_default("head_size", Data::Int((target * 2).min(MAX_HEAD)));
     }
 }
 
@@ -362,10 +383,7 @@ fn limits(node: &Node, report: &mut Report) -> weir_http::Limits {
         report
             .error(
                 codes::LIMITS_DISAGREE,
-                &node
-                    .written("target_size")
-                    .or_else(|| node.written("head_size"))
-                    .map_or_else(|| node.span.clone(), |entry| entry.value.span.clone()),
+                &node.span_of("target_size"),
                 "`target_size` is not below `head_size`, which includes it",
             )
             .help("raise `head_size` or lower `target_size`");

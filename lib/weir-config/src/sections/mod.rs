@@ -236,3 +236,75 @@ impl<'a> Clusters<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::schema::{Default, Key, Kind};
+    use crate::units::{print_duration, print_size};
+    use crate::{NoFiles, Source, effective, load};
+
+    fn loaded(listener: &str, cluster: &str) -> Result<String, String> {
+        let text = format!(
+            "[[listener]]\nbind = \"127.0.0.1:80\"\ncluster = \"web\"\n{listener}\n[cluster.web]\nendpoints = [\"a:80\"]\n{cluster}\n"
+        );
+        let source = Source { name: String::new(), text };
+        let outcome = load(&source, &NoFiles);
+        let said: String = outcome.diagnostics.iter().map(|one| one.render(&source, false)).collect();
+        outcome.draft.map(|draft| effective(&draft)).ok_or(said)
+    }
+
+    /// The ends of the range of a key, as they would be written.
+    fn ends(kind: &Kind) -> Vec<String> {
+        match kind {
+            Kind::Int { min, max } => [min, max].map(ToString::to_string).into(),
+            Kind::Size { min, max } => [min, max].map(|size| format!("\"{}\"", print_size(*size))).into(),
+            Kind::Duration { min, max } => [min, max].map(|time| format!("\"{}\"", print_duration(*time))).into(),
+            Kind::OrWord(_, kind) => ends(kind),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whoever writes one key alone is not told that it contradicts something that nobody wrote.
+    #[test]
+    fn no_key_alone_disagrees_with_a_default() {
+        let mut tried = 0;
+        let mut try_alone = |header: &str, key: &Key, value: &str| {
+            let section = format!("{}\n{} = {value}", header.replace("NAME", "web"), key.name);
+            let result = if header.starts_with("[listener.") { loaded(&section, "") } else { loaded("", &section) };
+            assert!(!result.as_ref().is_err_and(|said| said.contains("W0116")), "{section}\n{}", result.unwrap_err());
+            tried += 1;
+        };
+        for table in crate::reference::tables() {
+            let placed = ["[listener.", "[cluster.NAME."].iter().any(|start| table.header.starts_with(start));
+            for key in table.keys.iter().filter(|key| placed && !matches!(key.default, Default::Required)) {
+                // A target as large as the largest head fits into none.
+                let values =
+                    ends(&key.kind).into_iter().filter(|value| key.name != "target_size" || value != "\"1MiB\"");
+                values.for_each(|value| try_alone(table.header, key, &value));
+            }
+        }
+        assert!(tried >= 50, "{tried}");
+    }
+
+    #[test]
+    fn defaults_give_way_and_are_shown() {
+        let health = |text: &str| loaded("", &format!("[cluster.web.health]\n{text}")).unwrap();
+        let fast = health("interval = \"500ms\"");
+        assert!(fast.contains("fast_interval = \"500ms\"\ntimeout = \"500ms\"\n"), "{fast}");
+        let slow = health("timeout = \"15s\"\nfast_interval = \"12s\"");
+        assert!(slow.contains("\ninterval = \"15s\"\nfast_interval = \"12s\"\ntimeout = \"15s\"\n"), "{slow}");
+        let usual = health("interval = \"5s\"");
+        assert!(usual.contains("fast_interval = \"1s\"\ntimeout = \"2s\"\n"), "{usual}");
+        // What is written gives way to nothing.
+        let said = loaded("", "[cluster.web.health]\ninterval = \"500ms\"\nfast_interval = \"501ms\"").unwrap_err();
+        assert!(said.contains("W0116") && said.contains("`fast_interval` (501ms)"), "{said}");
+
+        let outlier = loaded("", "[cluster.web.outlier]\nmax_ejection = \"5s\"").unwrap();
+        assert!(outlier.contains("base_ejection = \"5s\"\n"), "{outlier}");
+        let pool = loaded("", "[cluster.web.pool]\nmin_idle = 200").unwrap();
+        assert!(pool.contains("max_idle = 200\n"), "{pool}");
+        let limits = |text: &str| loaded(&format!("[listener.limits]\n{text}"), "").unwrap();
+        assert!(limits("head_size = \"4KiB\"").contains("target_size = \"2KiB\"\n"));
+        assert!(limits("target_size = \"64KiB\"").contains("head_size = \"128KiB\"\n"));
+    }
+}

@@ -106,6 +106,48 @@ fn rise_and_fall_count_answers_in_a_row_at_the_fast_interval() {
     assert_eq!(checker.last_failure(A), None);
 }
 
+/// A server that starts shortly after Weir is found within the fast interval, not the whole one.
+#[test]
+fn one_that_has_never_been_up_is_probed_fast_for_half_a_minute() {
+    let mut checker = Checker::new(exact());
+    checker.set_endpoints(&[A], at(0), 1);
+    assert_eq!(answer(&mut checker, FAILED).1, [Output::Changed(A, Health::Down), Output::Settled]);
+    for second in 1..=30 {
+        assert_eq!(answer(&mut checker, FAILED), (at(second * 1_000), vec![]));
+    }
+    assert_eq!(answer(&mut checker, FAILED), (at(40_000), vec![]), "it may never come");
+
+    // Once it was up, it is like any other.
+    let mut checker = Checker::new(exact());
+    checker.set_endpoints(&[A], at(0), 1);
+    let _ = answer(&mut checker, FAILED);
+    assert_eq!(answer(&mut checker, Ok(())), (at(1_000), vec![]));
+    assert_eq!(answer(&mut checker, Ok(())), (at(2_000), vec![Output::Changed(A, Health::Up)]));
+    for second in [12, 13] {
+        assert_eq!(answer(&mut checker, FAILED), (at(second * 1_000), vec![]));
+    }
+    assert_eq!(answer(&mut checker, FAILED), (at(14_000), vec![Output::Changed(A, Health::Down)]));
+    assert_eq!(answer(&mut checker, FAILED), (at(24_000), vec![]));
+}
+
+#[test]
+fn the_earliest_way_up_is_the_successes_that_are_still_needed() {
+    let mut checker = Checker::new(Params { rise: 3, ..exact() });
+    assert_eq!(checker.earliest_up(A), None, "not one of them");
+    checker.set_endpoints(&[A], at(0), 1);
+    assert_eq!(checker.earliest_up(A), Some(at(0)), "the first answer decides alone");
+    let _ = answer(&mut checker, Ok(()));
+    assert_eq!(checker.earliest_up(A), None, "it is up");
+    checker.handle_refused(A, at(3_000));
+    assert_eq!(checker.earliest_up(A), Some(at(4_000 + 2_000)), "three from the next probe on");
+    let _ = answer(&mut checker, Ok(()));
+    assert_eq!(checker.earliest_up(A), Some(at(5_000 + 1_000)), "two more");
+    checker.handle_timeout(at(5_000));
+    assert_eq!(checker.earliest_up(A), Some(at(5_000 + 1_000)), "under way");
+    checker.set_params(Params { enabled: false, ..exact() }, at(5_100));
+    assert_eq!(checker.earliest_up(A), None);
+}
+
 #[test]
 fn a_probe_without_an_answer_fails_and_its_late_answer_is_ignored() {
     let mut checker = Checker::new(Params { fall: 1, ..exact() });
@@ -127,7 +169,7 @@ fn a_probe_without_an_answer_fails_and_its_late_answer_is_ignored() {
 
 #[test]
 fn a_probe_that_was_never_polled_is_dropped_not_abandoned() {
-    let mut checker = Checker::new(exact());
+    let mut checker = Checker::new(Params { fast_interval: Duration::from_secs(3), ..exact() });
     checker.set_endpoints(&[A], at(0), 1);
     checker.handle_timeout(at(2_000));
     assert_eq!(outputs(&mut checker), [Output::Changed(A, Health::Down), Output::Settled]);
@@ -195,7 +237,7 @@ fn one_that_leaves_is_abandoned_and_forgotten() {
 
 #[test]
 fn intervals_are_spread_by_the_jitter() {
-    let mut entry = Entry::new(true, 7);
+    let mut entry = Entry::new(true, at(0), 7);
     let second = Duration::from_secs(1);
     let drawn: Vec<Duration> = (0..2_000).map(|_| entry.draw(second, 0.1)).collect();
     assert!(drawn.iter().all(|d| (second * 9 / 10..=second * 11 / 10).contains(d)));

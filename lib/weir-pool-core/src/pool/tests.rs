@@ -184,6 +184,34 @@ fn trimming_leaves_what_warm_up_would_open_again() {
     }
 }
 
+/// Otherwise they would be closed and opened again, for ever.
+#[test]
+fn the_idle_time_out_leaves_the_minimum() {
+    let quota = LocalQuota::new(100);
+    let settings =
+        Params { min_idle: 2, idle_timeout: 5 * SEC, max_lifetime: Some(60 * SEC), lifetime_jitter: 0.0, ..params() };
+    let mut pool = Pool::new(settings);
+    let slots = open(&mut pool, &quota, 4, at(0));
+    for slot in &slots {
+        assert_eq!(pool.release(*slot, at(1_000)), Released::Kept);
+    }
+    assert_eq!(pool.poll_timeout(), Some(at(6_000)));
+    let timed_out = CloseReason::IdleTimeout;
+    assert_eq!(sweep(&mut pool, &quota, 100, at(6_000)), [(0, timed_out), (1, timed_out)]);
+    for second in 6..60 {
+        assert_eq!(pool.poll_timeout(), Some(at(60_000)), "only their lifetimes are left");
+        assert_eq!(sweep(&mut pool, &quota, 100, at(second * 1_000)), []);
+        assert_eq!(pool.want_warm(at(second * 1_000)), 0);
+    }
+    // They are good for use, here and in another pool, however long they were idle.
+    assert_eq!(pool.acquire(at(59_000), &quota), Acquire::Reuse(slots[3], 3));
+    assert_eq!(pool.release(slots[3], at(59_000)), Released::Kept);
+    let (_, token, _) = pool.take_idle(at(59_000)).unwrap();
+    assert_eq!(token, 2);
+    assert_eq!(sweep(&mut pool, &quota, 100, at(60_000)), [(3, CloseReason::Lifetime)]);
+    assert_eq!(pool.want_warm(at(60_000)), 2);
+}
+
 #[test]
 fn a_drain_empties_the_pool_whatever_state_a_connection_is_in() {
     let quota = LocalQuota::new(8);
@@ -276,17 +304,29 @@ impl Model {
         }
     }
 
-    fn unfit(&self, conn: &Conn, settings: &Params, now: Instant) -> Option<CloseReason> {
-        let timed_out = now >= conn.idle_since + settings.idle_timeout;
-        self.worn(conn, settings, now).or(timed_out.then_some(CloseReason::IdleTimeout))
+    /// Dooms what was idle for too long, oldest first, down to the minimum.
+    fn doom_timed_out(&mut self, settings: &Params, now: Instant) {
+        let too_long = |conn: &Conn| now >= conn.idle_since + settings.idle_timeout;
+        while self.idle.len() > settings.min_idle as usize && self.idle.first().is_some_and(too_long) {
+            self.doomed.push((self.idle.remove(0), CloseReason::IdleTimeout));
+        }
     }
 
-    /// The first fit one that `next` takes out of the idle ones; unfit ones on the way are doomed.
-    fn take(&mut self, settings: &Params, now: Instant, next: fn(&mut Vec<Conn>) -> Option<Conn>) -> Option<Conn> {
+    /// The newest or oldest fit one out of the idle ones; unfit ones on the way are doomed.
+    fn take(&mut self, settings: &Params, now: Instant, newest: bool) -> Option<Conn> {
         loop {
-            let conn = next(&mut self.idle)?;
-            let Some(reason) = self.unfit(&conn, settings, now) else { return Some(conn) };
-            self.doomed.push((conn, reason));
+            let at = if newest { self.idle.len().checked_sub(1)? } else { 0 };
+            let conn = *self.idle.get(at)?;
+            if let Some(reason) = self.worn(&conn, settings, now) {
+                self.doomed.push((self.idle.remove(at), reason));
+                continue;
+            }
+            if now >= conn.idle_since + settings.idle_timeout {
+                self.doom_timed_out(settings, now);
+            }
+            if let Some(at) = self.idle.iter().position(|one| one.token == conn.token) {
+                return Some(self.idle.remove(at));
+            }
         }
     }
 }
@@ -344,7 +384,7 @@ proptest! {
             let (pool, model) = (&mut pools[which], &mut models[which]);
             match step {
                 Step::Acquire => {
-                    let expected = model.take(&settings, now, Vec::pop);
+                    let expected = model.take(&settings, now, true);
                     let granted = quota.granted();
                     match (pool.acquire(now, &quota), expected) {
                         (Acquire::Reuse(slot, conn), Some(mut is)) => {
@@ -403,7 +443,7 @@ proptest! {
                 Step::Advance(millis) => now = now + Duration::from_millis(millis),
                 Step::Sweep => {
                     let total = model.places() - model.doomed.len();
-                    let mut out = Vec::new();
+                    let (mut out, mut idle_before) = (Vec::new(), model.idle.len());
                     pool.sweep(now, 2, &mut |slot, conn, reason| out.push((slot, conn, reason)));
                     let mut trimmed = 0;
                     for (slot, conn, reason) in out {
@@ -420,12 +460,16 @@ proptest! {
                             prop_assert_eq!(i, Some(0), "the oldest first");
                         } else if reason == CloseReason::IdleTimeout {
                             prop_assert!(now >= is.idle_since + settings.idle_timeout);
+                            prop_assert!(idle_before > min_idle as usize, "the minimum stays");
+                            idle_before -= 1;
                         } else {
                             prop_assert_eq!(model.worn(&is, &settings, now), Some(reason));
                         }
                     }
                     prop_assert!(model.doomed.is_empty());
-                    prop_assert!(model.idle.iter().all(|c| model.unfit(c, &settings, now).is_none()));
+                    prop_assert!(model.idle.iter().all(|c| model.worn(c, &settings, now).is_none()));
+                    let too_long = |c: &Conn| now >= c.idle_since + settings.idle_timeout;
+                    prop_assert!(model.idle.len() <= min_idle as usize || !model.idle.iter().any(too_long));
                     if trimmed > 0 {
                         prop_assert!(model.idle.len() >= min_idle as usize);
                         prop_assert!(total - trimmed >= 2 && model.places() >= 2, "the share stays");
@@ -439,7 +483,7 @@ proptest! {
                 }
                 Step::Move => {
                     let taken = pool.take_idle(now);
-                    let expected = model.take(&settings, now, |idle| (!idle.is_empty()).then(|| idle.remove(0)));
+                    let expected = model.take(&settings, now, false);
                     prop_assert_eq!(taken.as_ref().map(|t| t.1), expected.map(|c| c.token));
                     if let (Some((_, token, meta)), Some(mut conn)) = (taken, expected) {
                         let (to, model) = (&mut pools[1 - which], &mut models[1 - which]);
