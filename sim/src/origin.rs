@@ -48,6 +48,8 @@ pub struct Manners {
     pub misdeed_permille: u64,
     /// What it may do wrong.
     pub misdeeds: Vec<Misdeed>,
+    /// Whether it answers each new connection with a 429 and resets it, before it has read anything.
+    pub turns_away: bool,
     /// What it says to probes.
     pub healthy: bool,
 }
@@ -67,6 +69,7 @@ impl Default for Manners {
             unavailable_permille: 0,
             misdeed_permille: 0,
             misdeeds: Vec::new(),
+            turns_away: false,
             healthy: true,
         }
     }
@@ -443,7 +446,11 @@ enum How {
 impl<I: Io> Protocol<I> for Origin {
     type Message = ();
 
-    fn on_accepted(&mut self, _io: &mut I, conn: ConnId, listener: ListenerId, _peer: Option<SocketAddr>) {
+    fn on_accepted(&mut self, io: &mut I, conn: ConnId, listener: ListenerId, _peer: Option<SocketAddr>) {
+        if self.manners.turns_away {
+            let _ = io.send(conn, &mut [Piece::Lent(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")]);
+            return io.close(conn, Close::Reset);
+        }
         self.conns.insert(conn, Conn { echo: listener == ECHO, ..Conn::default() });
     }
 

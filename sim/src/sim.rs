@@ -253,6 +253,13 @@ impl Sim {
         self.world.stall_for(self.replicas[index].node, span);
     }
 
+    /// Stops Weir as SIGSTOP does, for a while.
+    pub fn stall_weir(&mut self, span: Duration) {
+        for node in self.weir_nodes() {
+            self.world.stall_for(node, span);
+        }
+    }
+
     /// Lets nothing pass between Weir and a replica while the guard lives.
     pub fn part(&mut self, service: Service, position: usize) -> Guard {
         self.tolerated.broken_network = true;

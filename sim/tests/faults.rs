@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use weir_core::Reason;
 use weir_net::IoFault;
-use weir_net::mem::Fault;
-use weir_sim::{Habits, Manners, Misdeed, Sim, for_each_seed};
+use weir_net::mem::{Fault, NetConfig};
+use weir_sim::{Habits, Manners, Misdeed, Outcome, Sim, for_each_seed};
 
 fn text_with(endpoints: &str, more: &str) -> String {
     format!(
@@ -180,5 +180,26 @@ fn a_broken_network_loses_no_account() {
         sim.restart(orders, 0);
         sim.play_to_the_end(Duration::from_mins(30));
         sim.check();
+    });
+}
+
+#[test]
+fn an_answer_that_came_before_the_first_write_failed_is_forwarded() {
+    for_each_seed("an_answer_that_came_before_the_first_write_failed_is_forwarded", 8, |seed| {
+        let latency = Duration::from_millis(20)..=Duration::from_millis(20);
+        let mut sim = Sim::new(seed, NetConfig { shuffle: seed % 2 == 0, latency, ..NetConfig::calm() });
+        let orders = sim.service("orders", 1, &Manners { turns_away: true, ..Manners::default() });
+        let text = text_with(&sim.endpoints(orders), "health = { enabled = false }");
+        sim.weir(1, &text);
+        let think = Duration::ZERO..=Duration::ZERO;
+        sim.clients(1, &Habits { connections: 1, requests: 1, post_permille: 1_000, think, ..Habits::default() });
+        // The request came after 60 ms, and the connect is on its way. When Weir looks again, the answer and the reset are
+        // there as well.
+        sim.play(Duration::from_millis(70));
+        sim.stall_weir(Duration::from_millis(300));
+        sim.play_to_the_end(Duration::from_mins(1));
+        sim.check();
+        let outcomes = sim.book().count(|outcome| *outcome == Outcome::Refused(429, None));
+        assert_eq!(outcomes, 1, "{:?}", sim.book());
     });
 }

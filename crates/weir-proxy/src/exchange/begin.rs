@@ -382,6 +382,7 @@ impl Worker {
             request_body: BodyReader::new(head.framing),
             request_done: false,
             request_broken: false,
+            never_sent: false,
             trailers_written: false,
             request_pumped: false,
             response_body: BodyReader::new(weir_http::ResponseFraming::None),

@@ -115,8 +115,10 @@ pub(crate) struct Exchange {
     pub(crate) request_framing: Framing,
     pub(crate) request_body: BodyReader,
     pub(crate) request_done: bool,
-    /// The endpoint no longer takes the request body.
+    /// The endpoint no longer takes the request.
     pub(crate) request_broken: bool,
+    /// It took no byte of it: the first write of the attempt failed.
+    pub(crate) never_sent: bool,
     /// The trailer section of the request body has been written.
     pub(crate) trailers_written: bool,
     /// The kernel moves the rest of the request body.

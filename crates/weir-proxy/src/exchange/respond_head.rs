@@ -217,10 +217,7 @@ impl Worker {
                     Err(reject) => self.response_broken(io, id, Origin::Upstream, reject.reason),
                 }
             }
-            _ => {
-                let retry = Retry::IfIdempotent;
-                self.upstream_failed(io, id, Origin::Upstream, Phase::Await, Reason::UpstreamClosed, retry);
-            }
+            _ => self.upstream_lost(io, id, Reason::UpstreamClosed),
         }
     }
 
@@ -236,16 +233,18 @@ impl Worker {
         match exchange.state {
             State::Tunnel => self.end_tunnel(io, id, Origin::Upstream),
             State::Relaying => self.response_broken(io, id, Origin::Upstream, Reason::UpstreamReset),
-            _ => {
-                self.upstream_failed(
-                    io,
-                    id,
-                    Origin::Upstream,
-                    Phase::Await,
-                    Reason::UpstreamReset,
-                    Retry::IfIdempotent,
-                );
-            }
+            _ => self.upstream_lost(io, id, Reason::UpstreamReset),
         }
+    }
+
+    /// The endpoint's connection ended before a response.
+    fn upstream_lost<I: Io>(&mut self, io: &mut I, id: ExchangeId, reason: Reason) {
+        let never_sent = self.exchanges.get(id.0).is_some_and(|exchange| exchange.never_sent);
+        let (phase, reason, retry) = if never_sent {
+            (Phase::Send, Reason::UpstreamReset, Retry::NeverSent)
+        } else {
+            (Phase::Await, reason, Retry::IfIdempotent)
+        };
+        self.upstream_failed(io, id, Origin::Upstream, phase, reason, retry);
     }
 }

@@ -76,6 +76,8 @@ impl Worker {
         self.let_go_of_endpoint(io, &mut exchange);
         exchange.state = State::Starting;
         exchange.reused = false;
+        exchange.request_broken = false;
+        exchange.never_sent = false;
         // A grant for the attempt before, still on its way, must not be taken for one of the next.
         self.serial = self.serial.wrapping_add(1);
         exchange.serial = self.serial;
