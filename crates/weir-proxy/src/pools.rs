@@ -81,8 +81,11 @@ impl Worker {
         endpoint.state.begin_connection_wait(self.id);
         let (cluster, endpoint_id) = (endpoint.cluster, endpoint.state.id);
         if let Some(plan) = config.clusters.get(exchange.cluster as usize) {
-            let deadline = (io.now() + plan.plan.limit.queue_timeout).min(exchange.hard_deadline);
-            io.set_deadline(exchange.client, Some(deadline));
+            // One deadline over the wait for a place and this one, however often a connection slips away.
+            if exchange.wait_deadline == Instant::FAR {
+                exchange.wait_deadline = (io.now() + plan.plan.limit.queue_timeout).min(exchange.hard_deadline);
+            }
+            io.set_deadline(exchange.client, Some(exchange.wait_deadline));
         }
         self.ask_others(cluster, endpoint_id);
         // It may have become free before the others were asked.

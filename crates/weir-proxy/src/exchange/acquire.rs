@@ -86,8 +86,8 @@ impl Worker {
             Enqueued::Waiting(ticket) => {
                 exchange.state = State::Queued(ticket);
                 let limit = &view.snapshot.config.clusters[cluster as usize].plan.limit;
-                let deadline = (io.now() + limit.queue_timeout).min(exchange.hard_deadline);
-                io.set_deadline(exchange.client, Some(deadline));
+                exchange.wait_deadline = (io.now() + limit.queue_timeout).min(exchange.hard_deadline);
+                io.set_deadline(exchange.client, Some(exchange.wait_deadline));
                 self.stats.pool_waits.inc();
             }
             Enqueued::Full(_) => self.fail(io, id, Origin::Weir, Phase::Acquire, Reason::PoolQueueFull),

@@ -397,6 +397,7 @@ impl Worker {
             times,
             sent_at: Instant::ZERO,
             hard_deadline: rule.deadline.map_or(Instant::FAR, |deadline| io.now() + deadline),
+            wait_deadline: Instant::FAR,
             tunnel_ends: (false, false),
             pump_mark: 0,
             bytes_in: head.len as u64,

@@ -142,6 +142,8 @@ pub(crate) struct Exchange {
     /// endpoint's latency is measured from.
     pub(crate) sent_at: Instant,
     pub(crate) hard_deadline: Instant,
+    /// Until when the attempt waits for a place and a connection, both together; `Instant::FAR` while it has not begun to.
+    pub(crate) wait_deadline: Instant,
     /// Which directions of a tunnel have ended: client's, endpoint's.
     pub(crate) tunnel_ends: (bool, bool),
     pub(crate) pump_mark: u64,

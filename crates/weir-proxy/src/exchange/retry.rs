@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use weir_core::{Fault, Origin, Phase, Reason, Retry};
+use weir_core::{Fault, Instant, Origin, Phase, Reason, Retry};
 use weir_net::{Close, Io, IoFault};
 use weir_resilience::outlier::ConsecutiveFailures;
 use weir_resilience::{Attempt, BodyState, retry_decision};
@@ -78,6 +78,7 @@ impl Worker {
         exchange.reused = false;
         exchange.request_broken = false;
         exchange.never_sent = false;
+        exchange.wait_deadline = Instant::FAR;
         // A grant for the attempt before, still on its way, must not be taken for one of the next.
         self.serial = self.serial.wrapping_add(1);
         exchange.serial = self.serial;
