@@ -391,6 +391,7 @@ impl Worker {
             response_trailers: false,
             cut: false,
             response_begun: false,
+            interim_responses: 0,
             status: 0,
             keep_client: head.keep_alive,
             keep_upstream: false,

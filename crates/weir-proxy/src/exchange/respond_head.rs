@@ -11,7 +11,7 @@ use super::{BodyOut, ExchangeId, State};
 use crate::worker::Worker;
 
 /// Interim responses of one exchange that are relayed; more are a fault of the endpoint.
-const INTERIM_RESPONSES: u32 = 32;
+const INTERIM_RESPONSES: u8 = 32;
 
 /// What a response head leads to.
 enum Next {
@@ -60,7 +60,8 @@ impl Worker {
     /// Returns how many bytes were used; what is left needs more behind it.
     fn response_bytes<I: Io>(&mut self, io: &mut I, conn: ConnId, id: ExchangeId, data: &[u8]) -> usize {
         let mut used = 0;
-        for _ in 0..INTERIM_RESPONSES {
+        // Each pass but the last uses up an interim response, and `interim_head` bounds those.
+        loop {
             match self.exchanges.get_mut(id.0).map(|exchange| &exchange.state) {
                 Some(State::Awaiting) => {}
                 Some(State::Relaying) => return used + self.relay_response(io, id, &data[used..], false),
@@ -80,8 +81,6 @@ impl Worker {
                 return used;
             }
         }
-        self.upstream_failed(io, id, Origin::Upstream, Phase::Await, Reason::BadResponse, Retry::Never);
-        data.len()
     }
 
     fn response_head<I: Io>(&mut self, io: &mut I, conn: ConnId, id: ExchangeId, data: &[u8]) -> Next {
@@ -108,6 +107,11 @@ impl Worker {
     /// RFC 9110 section 15.2: a proxy forwards 1xx responses, but not to an HTTP/1.0 client.
     fn interim_head<I: Io>(&mut self, io: &mut I, id: ExchangeId, head: &ResponseHead<'_, '_>) -> Next {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return Next::Ended };
+        if exchange.interim_responses == INTERIM_RESPONSES {
+            self.upstream_failed(io, id, Origin::Upstream, Phase::Await, Reason::BadResponse, Retry::Never);
+            return Next::Ended;
+        }
+        exchange.interim_responses += 1;
         if exchange.version == Version::Http10 {
             return Next::Interim(head.len);
         }
