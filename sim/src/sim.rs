@@ -212,6 +212,13 @@ impl Sim {
         }
     }
 
+    /// Has the clients reset their connections, and ask for nothing more.
+    pub fn hang_up(&mut self) {
+        for node in self.clients.clone() {
+            self.world.with_node(node, |client: &mut ClientNode, io| client.inner.hang_up(io));
+        }
+    }
+
     fn nth(&self, service: Service, position: usize) -> usize {
         let mut of = self.replicas.iter().enumerate().filter(|(_, replica)| replica.service == service.0);
         of.nth(position).map_or_else(|| panic!("no such replica"), |(index, _)| index)

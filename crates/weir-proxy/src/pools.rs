@@ -196,12 +196,8 @@ impl Worker {
         let now = io.now();
         let found = self.endpoints.find(cluster, endpoint.id);
         let Some((local, entry)) = found.and_then(|local| Some((local, self.endpoints.get_mut(local)?))) else {
-            // Nobody here has to do with that endpoint any more; somebody elsewhere may wait for the place.
-            endpoint.connections.give_back();
-            for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
-                self.shared.tell_worker(worker, Message::Room { cluster, endpoint: endpoint.id });
-            }
-            return;
+            // Nobody here has to do with that endpoint any more.
+            return self.return_connection(cluster, endpoint);
         };
         let Some(conn) = io.attach(conn) else {
             endpoint.connections.give_back();
@@ -216,6 +212,14 @@ impl Worker {
         self.conns.put(conn, Role::Upstream(upstream));
         self.park(io, conn, local, slot);
         self.ask_again(local);
+    }
+
+    /// A connection came that is of no use here, and is closed: somebody elsewhere may wait for its place.
+    pub(crate) fn return_connection(&self, cluster: ClusterId, endpoint: &EndpointRecord) {
+        endpoint.connections.give_back();
+        for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
+            self.shared.tell_worker(worker, Message::Room { cluster, endpoint: endpoint.id });
+        }
     }
 
     /// The connection maximum may have room again.

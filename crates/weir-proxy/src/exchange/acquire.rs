@@ -123,7 +123,7 @@ impl Worker {
         self.release_place(endpoint.cluster, &endpoint.state);
     }
 
-    fn release_place(&self, cluster: ClusterId, endpoint: &EndpointRecord) {
+    pub(crate) fn release_place(&self, cluster: ClusterId, endpoint: &EndpointRecord) {
         while let Some(waiter) = endpoint.permits.release() {
             let message = Message::Granted { cluster, endpoint: Arc::clone(endpoint), waiter };
             if self.shared.tell_worker(waiter.worker, message) {
