@@ -1,5 +1,6 @@
 //! Origins that fail and networks that break: health, ejection, retries, and what may never be repeated.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use weir_core::Reason;
@@ -111,6 +112,31 @@ fn connections_closed_while_idle_are_nobodys_failure() {
         sim.check();
         sim.check_all_served();
     });
+}
+
+#[test]
+fn requests_that_cannot_be_repeated_keep_away_from_connections_about_to_be_closed() {
+    let (lost, served) = (Cell::new(0), Cell::new(0));
+    for_each_seed("requests_that_cannot_be_repeated_keep_away", 16, |seed| {
+        let mut sim = Sim::rough(seed);
+        // Clients come back about when the origin closes.
+        let timer = Duration::from_millis(100 + 50 * (seed % 4));
+        let orders = sim.service("orders", 1, &Manners { idle_close: Some(timer..=timer), ..Manners::default() });
+        let more = "health = { enabled = false }\noutlier = { enabled = false }";
+        let text = text_with(&sim.endpoints(orders), more);
+        sim.weir(1 + seed as usize % 2, &text);
+        let think = timer.mul_f64(0.5)..=timer.mul_f64(1.5);
+        sim.clients(2, &Habits { post_permille: 900, requests: 200, think, close_permille: 0, ..Habits::default() });
+        sim.play_to_the_end(Duration::from_mins(30));
+        sim.check();
+        sim.check_reasons(&[Reason::UpstreamClosed, Reason::UpstreamReset]);
+        let book = sim.book();
+        lost.set(lost.get() + book.count(|outcome| matches!(outcome, Outcome::Refused(..))));
+        served.set(served.get() + book.count(|outcome| matches!(outcome, Outcome::Served(..))));
+    });
+    // Those that met the first close, from which its age is learned: 3 of 6,400. It was 63.
+    let (lost, served) = (lost.get(), served.get());
+    assert!(lost * 1_000 <= served, "{lost} requests met a close, {served} did not");
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub(crate) mod acquire;
 pub(crate) mod begin;
 pub(crate) mod finish;
 pub(crate) mod forward;
+pub(crate) mod keep_alive;
 pub(crate) mod relay;
 pub(crate) mod reply;
 pub(crate) mod respond_head;
@@ -104,6 +105,9 @@ pub(crate) struct Exchange {
 
     pub(crate) version: Version,
     pub(crate) idempotent: bool,
+    /// Lost if the endpoint closes the connection while it is on its way: not idempotent (RFC 9110 section 9.2.2), or its
+    /// body will not be held.
+    pub(crate) unrepeatable: bool,
     pub(crate) is_head: bool,
     /// The protocols that the client offers to switch to.
     pub(crate) offered: Option<Box<[u8]>>,

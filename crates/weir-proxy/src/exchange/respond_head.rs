@@ -33,6 +33,7 @@ impl Worker {
         let Some(upstream) = self.conns.upstream(conn) else { return };
         let Some(id) = upstream.exchange else {
             // Nothing was asked: a 408 before closing, or a broken server. Either way it is of no use any more.
+            self.note_idle_close(conn, io.now());
             self.discard_upstream(io, conn, CloseReason::PeerClosed);
             return;
         };
@@ -198,12 +199,16 @@ impl Worker {
             self.buffers.give(outbox);
         }
         exchange.replayable = false;
+        if let (false, Some(local)) = (exchange.reused, exchange.endpoint) {
+            self.note_keep_alive(local, head);
+        }
     }
 
     /// The endpoint half-closed.
     pub(crate) fn upstream_eof<I: Io>(&mut self, io: &mut I, conn: ConnId) {
         let Some(upstream) = self.conns.upstream(conn) else { return };
         let Some(id) = upstream.exchange else {
+            self.note_idle_close(conn, io.now());
             self.discard_upstream(io, conn, CloseReason::PeerClosed);
             return;
         };
@@ -229,6 +234,9 @@ impl Worker {
     pub(crate) fn upstream_reset<I: Io>(&mut self, io: &mut I, conn: ConnId, _fault: IoFault) {
         let Some(upstream) = self.conns.upstream(conn) else { return };
         let exchange = upstream.exchange;
+        if exchange.is_none() {
+            self.note_idle_close(conn, io.now());
+        }
         self.forget_upstream(conn, CloseReason::PeerClosed);
         let Some(id) = exchange else { return };
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
