@@ -94,6 +94,46 @@ fn a_broken_response_is_never_taken_for_a_whole_one() {
 }
 
 #[test]
+fn a_request_answered_early_leaves_nothing_on_its_connection() {
+    for_each_seed("a_request_answered_early_leaves_nothing_on_its_connection", 16, |seed| {
+        let mut sim = Sim::rough(seed);
+        // The connection looks as good as new: the response is whole and does not say close.
+        let early = Manners { early_permille: 500, early_keeps: true, ..Manners::default() };
+        let orders = sim.service("orders", 1, &early);
+        let text = text_with(&sim.endpoints(orders), "health = { enabled = false }");
+        sim.weir(1 + seed as usize % 2, &text);
+        let habits = Habits {
+            post_permille: 600,
+            dribble_permille: 300,
+            body_max: if seed % 2 == 0 { 600_000 } else { 20_000 },
+            requests: 60,
+            ..Habits::default()
+        };
+        sim.clients(2, &habits);
+        sim.play_to_the_end(Duration::from_mins(30));
+        sim.check();
+        sim.check_all_served();
+    });
+}
+
+#[test]
+fn bytes_behind_a_response_are_nobodys() {
+    for_each_seed("bytes_behind_a_response_are_nobodys", 8, |seed| {
+        // Where a write arrives in one piece: Weir can only judge by what it has read.
+        let mut sim = Sim::new(seed, NetConfig { shuffle: seed % 2 == 0, ..NetConfig::calm() });
+        let talkative = Manners { misdeed_permille: 300, misdeeds: vec![Misdeed::Surplus], ..Manners::default() };
+        let orders = sim.service("orders", 1, &talkative);
+        let text = text_with(&sim.endpoints(orders), "health = { enabled = false }");
+        sim.weir(1 + seed as usize % 2, &text);
+        let think = Duration::ZERO..=Duration::from_millis(2);
+        sim.clients(2, &Habits { requests: 100, think, ..Habits::default() });
+        sim.play_to_the_end(Duration::from_mins(30));
+        sim.check();
+        sim.check_all_served();
+    });
+}
+
+#[test]
 fn connections_closed_while_idle_are_nobodys_failure() {
     for_each_seed("connections_closed_while_idle_are_nobodys_failure", 16, |seed| {
         let mut sim = Sim::rough(seed);

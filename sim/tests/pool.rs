@@ -76,6 +76,37 @@ fn connections_move_between_workers() {
 }
 
 #[test]
+fn who_comes_first_is_served_first() {
+    for_each_seed("who_comes_first_is_served_first", 12, |seed| {
+        let mut sim = Sim::new(seed, NetConfig::calm());
+        let slow =
+            Manners { service_time: Duration::from_millis(10)..=Duration::from_millis(20), ..Manners::default() };
+        let orders = sim.service("orders", 1, &slow);
+        let places = 1 + seed % 3;
+        let text = format!(
+            r#"
+            [[listener]]
+            bind = "192.0.2.1:80"
+            cluster = "orders"
+            [cluster.orders]
+            endpoints = {}
+            health = {{ enabled = false }}
+            pool = {{ max_connections = {} }}
+            limit = {{ max_requests = {places}, queue_timeout = "30s" }}
+            "#,
+            sim.endpoints(orders),
+            if seed % 2 == 0 { places } else { 100 },
+        );
+        sim.weir(1 + seed as usize % 4, &text);
+        sim.clients(2, &crowd());
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+        sim.check_all_served();
+        sim.check_first_come_first_served(Duration::from_millis(3));
+    });
+}
+
+#[test]
 fn waits_end_in_time() {
     for_each_seed("waits_end_in_time", 16, |seed| {
         let mut sim = Sim::rough(seed);
