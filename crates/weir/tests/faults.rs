@@ -356,6 +356,23 @@ fn a_restarting_server_closes_all_idle_connections_and_no_post_meets_one() {
     }
 }
 
+#[test]
+fn retries_take_no_turn_of_other_requests() {
+    for balance in ["round_robin", "weighted_round_robin"] {
+        let bad = Hostile::always(vec![Step::ReadHead, Step::Reset]);
+        let good = [Origin::named("a"), Origin::named("b")];
+        let quiet = "[cluster.c.health]\nenabled = false\n[cluster.c.outlier]\nenabled = false\n\
+                     [cluster.c.retry]\nmin_per_second = 1000\n";
+        let ports = endpoints(&[bad.port(), good[0].port(), good[1].port()]);
+        let weir = start(&config(1, &(ports + &format!("balance = \"{balance}\"\n") + quiet)));
+        for _ in 0..60 {
+            assert_eq!(weir.get("/").status, 200);
+        }
+        // A third of the requests, not half of them; what it failed is shared by the others.
+        assert_eq!((bad.heads().len(), good[0].answered(), good[1].answered()), (20, 30, 30), "{balance}");
+    }
+}
+
 /// A listener whose queue of connections is full: the kernel answers no SYN any more.
 struct Blackhole {
     listener: TcpListener,

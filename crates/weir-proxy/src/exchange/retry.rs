@@ -56,6 +56,7 @@ impl Worker {
         if let Some(exchange) = self.exchanges.get_mut(id.0) {
             if stale {
                 exchange.fresh_only = true;
+                exchange.avoid.note_retry();
             } else if let Some(endpoint) = local.and_then(|local| self.endpoints.get(local)) {
                 exchange.avoid.add(endpoint.state.id);
             }
