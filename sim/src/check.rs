@@ -98,13 +98,14 @@ impl Sim {
             }
             assert_eq!(self.world.connections(node), open as usize, "connections of {node:?}: {census:?}");
         }
-        let all_run = weir.running(&self.world).len() == weir.workers.len();
+        let running = weir.running(&self.world).len();
         for (cluster, state) in &weir.states {
             let name = &state.endpoint.name;
             assert_eq!(state.load.in_flight(), 0, "load of {name} at rest");
             assert_eq!(state.permits.in_flight(), 0, "places at {name} at rest");
             assert_eq!(state.permits.waiting(), 0, "waiting for {name} at rest");
-            if all_run {
+            // Between those, workers that have stopped can only have taken nothing with them.
+            if running == weir.workers.len() || running == 0 {
                 let open = pooled.get(&(*cluster, state.id)).copied().unwrap_or(0);
                 assert_eq!(state.connections.0.granted(), open, "connections to {name} at rest");
             }
@@ -125,6 +126,29 @@ impl Sim {
     pub fn check_in_flight(&self, max: u32) {
         for (index, (_, most)) in self.book.borrow().in_service.iter().enumerate() {
             assert!(*most <= max, "replica {index} had {most} requests at a time");
+        }
+    }
+
+    /// Of two requests for one service the one that came first was first at an origin, unless they were less than `slack`
+    /// apart. For networks on which every way takes the same time.
+    ///
+    /// # Panics
+    /// If one overtook another.
+    pub fn check_first_come_first_served(&self, slack: Duration) {
+        let book = self.book.borrow();
+        let arrived = |entry: &Entry| entry.arrivals.first().map(|(at, _)| *at);
+        let arrivals: Vec<_> = book
+            .entries
+            .iter()
+            .enumerate()
+            .filter_map(|(id, entry)| Some((id, entry.began, arrived(entry)?)))
+            .collect();
+        for (id, began, arrived) in &arrivals {
+            let overtaken = arrivals.iter().find(|(_, before, at)| *before + slack < *began && *at > *arrived + slack);
+            assert!(
+                overtaken.is_none(),
+                "request {id} of {began:?} was at its origin at {arrived:?}, before {overtaken:?}"
+            );
         }
     }
 
@@ -228,5 +252,69 @@ impl Sim {
     /// How many endpoints of a cluster may be picked now.
     pub fn in_rotation(&self, cluster: usize) -> usize {
         self.the_weir().shared.snapshot().clusters[cluster].members.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weir::Publication;
+    use crate::{Habits, Manners};
+
+    /// A run in which both replicas serve, and the number of the first one's last request.
+    fn played() -> Sim {
+        let mut sim = Sim::new(1, weir_net::mem::NetConfig::calm());
+        let orders = sim.service("orders", 2, &Manners::default());
+        let text = format!(
+            "[[listener]]\nbind = \"192.0.2.1:80\"\ncluster = \"orders\"\n\
+             [cluster.orders]\nendpoints = {}\nhealth = {{ enabled = false }}",
+            sim.endpoints(orders)
+        );
+        sim.weir(1, &text);
+        sim.clients(1, &Habits::default());
+        sim.play_to_the_end(Duration::from_mins(1));
+        sim
+    }
+
+    /// Claims that the first replica was taken out at the start.
+    fn claim(sim: &mut Sim, panic: bool) {
+        let left = sim.replicas[1].address.into();
+        let Some(weir) = &mut sim.weir else { panic!("it was started") };
+        let at = weir.publications.last().map_or(weir_core::Instant::ZERO, |last| last.at);
+        weir.publications.push(Publication { at, members: vec![vec![left]], panic: vec![panic] });
+    }
+
+    #[test]
+    fn traffic_to_members_is_right() {
+        let mut sim = played();
+        sim.check_excluded(0, Duration::ZERO);
+        claim(&mut sim, false);
+        sim.check_excluded(0, Duration::from_mins(1));
+    }
+
+    #[test]
+    fn in_a_panic_traffic_may_go_anywhere() {
+        let mut sim = played();
+        claim(&mut sim, true);
+        sim.check_excluded(0, Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "long after it was taken out")]
+    fn traffic_to_one_that_was_taken_out_is_noticed() {
+        let mut sim = played();
+        claim(&mut sim, false);
+        sim.check_excluded(0, Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "before Some")]
+    fn a_request_that_overtakes_is_noticed() {
+        let sim = played();
+        sim.check_first_come_first_served(Duration::from_mins(1));
+        if let [first, .., last] = &mut *sim.book.borrow_mut().entries {
+            std::mem::swap(&mut first.arrivals, &mut last.arrivals);
+        }
+        sim.check_first_come_first_served(Duration::from_millis(10));
     }
 }

@@ -132,6 +132,14 @@ impl Client {
         self.left = 0;
     }
 
+    /// Resets every connection, and asks for nothing more.
+    pub(crate) fn hang_up<I: Io>(&mut self, io: &mut I) {
+        self.left = 0;
+        for conn in self.conns.keys().copied().collect::<Vec<_>>() {
+            self.leave(io, conn, Close::Reset);
+        }
+    }
+
     fn chance(&mut self, permille: u64) -> bool {
         permille > 0 && self.rng.below(1_000) < permille
     }

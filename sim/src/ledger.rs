@@ -66,6 +66,8 @@ pub enum Misdeed {
     Garbage,
     /// Never answers.
     StallBefore,
+    /// Answers twice: stray bytes right behind the response, and another response a little later.
+    Surplus,
     /// Closes within the body.
     Truncated,
     /// Resets within the body.

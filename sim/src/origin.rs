@@ -40,6 +40,8 @@ pub struct Manners {
     pub interim_permille: u64,
     /// Chance in 1,000 that a request with a body is answered before its body was read.
     pub early_permille: u64,
+    /// Whether it then keeps the connection and reads the rest of that body, instead of closing.
+    pub early_keeps: bool,
     /// Chance in 1,000 of a body that ends with the connection.
     pub until_close_permille: u64,
     /// Chance in 1,000 of a 503 of the origin's own.
@@ -48,6 +50,8 @@ pub struct Manners {
     pub misdeed_permille: u64,
     /// What it may do wrong.
     pub misdeeds: Vec<Misdeed>,
+    /// Whether it answers each new connection with a 429 and resets it, before it has read anything.
+    pub turns_away: bool,
     /// What it says to probes.
     pub healthy: bool,
 }
@@ -63,10 +67,12 @@ impl Default for Manners {
             idle_close: None,
             interim_permille: 0,
             early_permille: 0,
+            early_keeps: false,
             until_close_permille: 0,
             unavailable_permille: 0,
             misdeed_permille: 0,
             misdeeds: Vec::new(),
+            turns_away: false,
             healthy: true,
         }
     }
@@ -76,6 +82,7 @@ impl Default for Manners {
 enum Due {
     Answer,
     IdleClose,
+    Surplus,
 }
 
 #[derive(Debug)]
@@ -87,6 +94,8 @@ struct Current {
     is_head: bool,
     is_probe: bool,
     early: bool,
+    /// Answered early; what is left of the body is read and dropped.
+    answered: bool,
     interim_sent: bool,
 }
 
@@ -98,6 +107,8 @@ struct Conn {
     served: u32,
     limit: Option<u32>,
     timers: Timers<Due>,
+    /// A response that nobody asked for, to be sent.
+    surplus: Vec<u8>,
     half_closed: bool,
 }
 
@@ -129,6 +140,7 @@ impl Origin {
     fn gone(&mut self, conn: ConnId) {
         if let Some(Conn { current: Some(current), .. }) = self.conns.remove(&conn)
             && !current.is_probe
+            && !current.answered
         {
             self.book.borrow_mut().leave_service(self.index);
         }
@@ -209,6 +221,7 @@ impl Origin {
             is_head: head.method == Method::Head,
             is_probe,
             early: false,
+            answered: false,
             interim_sent: false,
         });
         state.bytes = bytes[head.len..].to_vec();
@@ -275,6 +288,10 @@ impl Origin {
                 book.violation(text);
             }
         }
+        if current.answered {
+            self.served(io, conn);
+            return true;
+        }
         if !current.early {
             let at = io.now() + if current.is_probe { Duration::ZERO } else { service };
             timers.arm(io, conn, at, Due::Answer);
@@ -303,7 +320,7 @@ impl Origin {
             // A body to break off is needed.
             if !(misdeed.begins() && is_head) {
                 self.book.borrow_mut().entries[id as usize].misdeeds.push(misdeed);
-                return self.misbehave(io, conn, id, misdeed);
+                return self.misbehave(io, conn, id, is_head, misdeed);
             }
         }
         if !interim_sent && self.chance(self.manners.interim_permille) {
@@ -316,24 +333,37 @@ impl Origin {
         }
         let status = if self.chance(self.manners.unavailable_permille) { 503 } else { 200 };
         let until_close = !is_head && self.chance(self.manners.until_close_permille);
-        let closes = until_close || early || self.ends_with(conn);
-        let announced = closes && (self.manners.announces_close || early);
+        let ends_early = early && !self.manners.early_keeps;
+        let closes = until_close || ends_early || self.ends_with(conn);
+        let announced = closes && (self.manners.announces_close || ends_early);
         let framing = if until_close { How::UntilClose } else { self.framing(is_head) };
         let len = self.body_len();
         let message = self.message(id, status, len, framing, announced, is_head);
         let _ = io.send(conn, &mut [Piece::Owned(message)]);
         self.book.borrow_mut().leave_service(self.index);
+        let Some(state) = self.conns.get_mut(&conn) else { return };
+        if let Some(current) = &mut state.current {
+            current.answered = true;
+            if !closes && !state.half_closed && !current.is_whole {
+                return;
+            }
+        }
+        if closes || state.half_closed {
+            return self.close(io, conn, Close::Linger(LINGER));
+        }
+        self.served(io, conn);
+        self.read(io, conn);
+    }
+
+    /// A request has been answered and read to its end.
+    fn served<I: Io>(&mut self, io: &mut I, conn: ConnId) {
         let idle = self.manners.idle_close.clone().map(|range| self.draw(&range));
         let Some(state) = self.conns.get_mut(&conn) else { return };
         state.current = None;
         state.served += 1;
-        if closes || state.half_closed {
-            return self.close(io, conn, Close::Linger(LINGER));
-        }
         if let Some(idle) = idle {
             state.timers.arm(io, conn, io.now() + idle, Due::IdleClose);
         }
-        self.read(io, conn);
     }
 
     fn ends_with(&mut self, conn: ConnId) -> bool {
@@ -400,7 +430,7 @@ impl Origin {
         out
     }
 
-    fn misbehave<I: Io>(&mut self, io: &mut I, conn: ConnId, id: u64, misdeed: Misdeed) {
+    fn misbehave<I: Io>(&mut self, io: &mut I, conn: ConnId, id: u64, is_head: bool, misdeed: Misdeed) {
         match misdeed {
             Misdeed::ResetBefore => self.close(io, conn, Close::Reset),
             Misdeed::CloseBefore => self.close(io, conn, Close::Linger(LINGER)),
@@ -409,6 +439,18 @@ impl Origin {
                 self.close(io, conn, Close::Linger(LINGER));
             }
             Misdeed::StallBefore => {}
+            Misdeed::Surplus => {
+                let len = self.body_len();
+                let mut message = self.message(id, 200, len, How::Length, false, is_head);
+                message.extend_from_slice(b"\r\n");
+                let _ = io.send(conn, &mut [Piece::Owned(message)]);
+                self.book.borrow_mut().leave_service(self.index);
+                self.served(io, conn);
+                let surplus = self.message(id, 200, 0, How::Length, false, false);
+                let Some(state) = self.conns.get_mut(&conn) else { return };
+                state.surplus = surplus;
+                state.timers.arm(io, conn, io.now() + Duration::from_millis(1), Due::Surplus);
+            }
             Misdeed::Truncated | Misdeed::ResetWithin | Misdeed::StallWithin => {
                 let len = 2 + self.body_len();
                 let mut message = self.message(id, 200, len, How::Length, false, false);
@@ -443,7 +485,11 @@ enum How {
 impl<I: Io> Protocol<I> for Origin {
     type Message = ();
 
-    fn on_accepted(&mut self, _io: &mut I, conn: ConnId, listener: ListenerId, _peer: Option<SocketAddr>) {
+    fn on_accepted(&mut self, io: &mut I, conn: ConnId, listener: ListenerId, _peer: Option<SocketAddr>) {
+        if self.manners.turns_away {
+            let _ = io.send(conn, &mut [Piece::Lent(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")]);
+            return io.close(conn, Close::Reset);
+        }
         self.conns.insert(conn, Conn { echo: listener == ECHO, ..Conn::default() });
     }
 
@@ -463,7 +509,11 @@ impl<I: Io> Protocol<I> for Origin {
         state.half_closed = true;
         if state.echo || state.current.is_none() {
             self.close(io, conn, Close::Linger(LINGER));
-        } else if state.current.as_ref().is_some_and(|current| !current.is_whole && !current.early) {
+        } else if state
+            .current
+            .as_ref()
+            .is_some_and(|current| !current.is_whole && (!current.early || current.answered))
+        {
             // An incomplete request: not to be executed.
             self.close(io, conn, Close::Now);
         }
@@ -483,6 +533,10 @@ impl<I: Io> Protocol<I> for Origin {
         while let Some(due) = self.conns.get_mut(&conn).and_then(|state| state.timers.due(io, conn)) {
             match due {
                 Due::Answer => self.answer(io, conn),
+                Due::Surplus => {
+                    let surplus = self.conns.get_mut(&conn).map(|state| std::mem::take(&mut state.surplus));
+                    let _ = io.send(conn, &mut [Piece::Owned(surplus.unwrap_or_default())]);
+                }
                 // What is still on its way arrives; a request that is on its way, too, does not.
                 Due::IdleClose if io.unsent(conn) > 0 => self.close(io, conn, Close::Linger(LINGER)),
                 Due::IdleClose => self.close(io, conn, Close::Now),

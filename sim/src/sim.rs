@@ -212,6 +212,13 @@ impl Sim {
         }
     }
 
+    /// Has the clients reset their connections, and ask for nothing more.
+    pub fn hang_up(&mut self) {
+        for node in self.clients.clone() {
+            self.world.with_node(node, |client: &mut ClientNode, io| client.inner.hang_up(io));
+        }
+    }
+
     fn nth(&self, service: Service, position: usize) -> usize {
         let mut of = self.replicas.iter().enumerate().filter(|(_, replica)| replica.service == service.0);
         of.nth(position).map_or_else(|| panic!("no such replica"), |(index, _)| index)
@@ -251,6 +258,13 @@ impl Sim {
     pub fn stall(&mut self, service: Service, position: usize, span: Duration) {
         let index = self.nth(service, position);
         self.world.stall_for(self.replicas[index].node, span);
+    }
+
+    /// Stops Weir as SIGSTOP does, for a while.
+    pub fn stall_weir(&mut self, span: Duration) {
+        for node in self.weir_nodes() {
+            self.world.stall_for(node, span);
+        }
     }
 
     /// Lets nothing pass between Weir and a replica while the guard lives.

@@ -36,6 +36,33 @@ fn a_drain_finishes_what_is_in_flight() {
 }
 
 #[test]
+fn workers_that_stop_take_no_place_with_them() {
+    for_each_seed("workers_that_stop_take_no_place_with_them", 24, |seed| {
+        let mut sim = Sim::rough(seed);
+        let manners = Manners { service_time: Duration::ZERO..=Duration::from_millis(2), ..Manners::default() };
+        let orders = sim.service("orders", 1 + seed as usize % 2, &manners);
+        let text = format!(
+            "[[listener]]\nbind = \"192.0.2.1:80\"\ncluster = \"orders\"\n[listener.timeouts]\nhead = \"2s\"\n\
+             [cluster.orders]\nendpoints = {}\nhealth = {{ enabled = false }}\noutlier = {{ enabled = false }}\n\
+             pool = {{ max_connections = {} }}\nlimit = {{ queue_timeout = \"20s\" }}",
+            sim.endpoints(orders),
+            1 + seed % 3
+        );
+        sim.weir(3 + seed as usize % 3, &text);
+        let think = Duration::ZERO..=Duration::from_millis(3);
+        sim.clients(2, &Habits { requests: 100_000, connections: 12, think, ..Habits::default() });
+        sim.play(Duration::from_millis(200 + seed * 7));
+        // Clients leave while a place or a connection is on its way to a worker, which then has nothing to stay for.
+        sim.drain();
+        sim.play(Duration::from_millis(1 + seed % 5));
+        sim.hang_up();
+        sim.play(Duration::from_secs(20));
+        assert_eq!(sim.workers_running(), 0, "every worker has stopped");
+        sim.check();
+    });
+}
+
+#[test]
 fn endpoints_are_replaced_under_load() {
     for_each_seed("endpoints_are_replaced_under_load", 16, |seed| {
         let mut sim = Sim::rough(seed);

@@ -18,6 +18,8 @@
 //! 6. **Writes.** `send` tries the kernel at once. What does not fit is kept by the engine and written as
 //!    the peer reads; then `on_drained` is called. A protocol that goes on sending while bytes are stuck
 //!    is served (they queue up), but is expected to pause its source: see [`Io::unsent`].
+//! 7. **Messages.** Each message that a mailbox takes is delivered. When the loop has ended ([`Io::stop`]) the mailbox
+//!    takes none any more, and the protocol is given those that are left: they may hold what belongs to others.
 
 use std::net::SocketAddr;
 use std::time::Duration;

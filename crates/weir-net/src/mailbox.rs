@@ -69,6 +69,14 @@ impl<M> Mailbox<M> {
         self.shared.pending.store(false, Ordering::SeqCst);
         into.extend(self.shared.lock().drain(..));
     }
+
+    /// Takes what is there, in order, into `into`, and nothing any more from now on.
+    pub fn close(&self, into: &mut Vec<M>) {
+        // Under the lock: a message is either taken here or refused.
+        let mut queue = self.shared.lock();
+        self.shared.open.store(false, Ordering::Release);
+        into.extend(queue.drain(..));
+    }
 }
 
 impl<M> Drop for Mailbox<M> {
@@ -148,7 +156,10 @@ mod tests {
         assert_eq!(got, [0, 1, 2]);
         sender.post(4).unwrap();
         assert_eq!(wakes.load(Ordering::SeqCst), 2);
-        drop(mailbox);
+        mailbox.close(&mut got);
+        assert_eq!(got, [0, 1, 2, 4]);
         assert_eq!(sender.post(5), Err(Undelivered(5)));
+        drop(mailbox);
+        assert_eq!(sender.post(6), Err(Undelivered(6)));
     }
 }

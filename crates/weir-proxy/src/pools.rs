@@ -81,8 +81,11 @@ impl Worker {
         endpoint.state.begin_connection_wait(self.id);
         let (cluster, endpoint_id) = (endpoint.cluster, endpoint.state.id);
         if let Some(plan) = config.clusters.get(exchange.cluster as usize) {
-            let deadline = (io.now() + plan.plan.limit.queue_timeout).min(exchange.hard_deadline);
-            io.set_deadline(exchange.client, Some(deadline));
+            // One deadline over the wait for a place and this one, however often a connection slips away.
+            if exchange.wait_deadline == Instant::FAR {
+                exchange.wait_deadline = (io.now() + plan.plan.limit.queue_timeout).min(exchange.hard_deadline);
+            }
+            io.set_deadline(exchange.client, Some(exchange.wait_deadline));
         }
         self.ask_others(cluster, endpoint_id);
         // It may have become free before the others were asked.
@@ -193,12 +196,8 @@ impl Worker {
         let now = io.now();
         let found = self.endpoints.find(cluster, endpoint.id);
         let Some((local, entry)) = found.and_then(|local| Some((local, self.endpoints.get_mut(local)?))) else {
-            // Nobody here has to do with that endpoint any more; somebody elsewhere may wait for the place.
-            endpoint.connections.give_back();
-            for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
-                self.shared.tell_worker(worker, Message::Room { cluster, endpoint: endpoint.id });
-            }
-            return;
+            // Nobody here has to do with that endpoint any more.
+            return self.return_connection(cluster, endpoint);
         };
         let Some(conn) = io.attach(conn) else {
             endpoint.connections.give_back();
@@ -213,6 +212,14 @@ impl Worker {
         self.conns.put(conn, Role::Upstream(upstream));
         self.park(io, conn, local, slot);
         self.ask_again(local);
+    }
+
+    /// A connection came that is of no use here, and is closed: somebody elsewhere may wait for its place.
+    pub(crate) fn return_connection(&self, cluster: ClusterId, endpoint: &EndpointRecord) {
+        endpoint.connections.give_back();
+        for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
+            self.shared.tell_worker(worker, Message::Room { cluster, endpoint: endpoint.id });
+        }
     }
 
     /// The connection maximum may have room again.

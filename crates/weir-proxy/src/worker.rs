@@ -104,6 +104,8 @@ pub struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) access_log: Option<AccessLogWriter>,
     pub(crate) draining: bool,
+    /// The loop ends with this batch.
+    stopped: bool,
     /// Listeners are open: not before the first snapshot with endpoints.
     accepting: bool,
     /// `Date` of the current second.
@@ -140,6 +142,7 @@ impl Worker {
             stats,
             access_log,
             draining: false,
+            stopped: false,
             accepting: true,
             date: DateCache::default(),
             open_clients: 0,
@@ -234,10 +237,28 @@ impl Worker {
         for conn in upstreams {
             self.discard_upstream(io, conn, CloseReason::Shutdown);
         }
+        self.stop(io);
+    }
+
+    fn stop<I: Io>(&mut self, io: &mut I) {
         if let Some(log) = &mut self.access_log {
             log.flush();
         }
+        self.stopped = true;
         io.stop();
+    }
+
+    /// A message that finds the worker stopped: what it brings or asks for is somebody else's.
+    fn pass_on(&self, message: Message) {
+        match message {
+            Message::Granted { cluster, endpoint, .. } => self.release_place(cluster, &endpoint),
+            Message::Adopt { cluster, endpoint, .. } => self.return_connection(cluster, &endpoint),
+            Message::Yield { cluster, endpoint, worker } => {
+                // Its connections are closed: there may be room.
+                self.shared.tell_worker(worker, Message::Room { cluster, endpoint });
+            }
+            Message::Refresh | Message::Room { .. } | Message::Drain | Message::Stop => {}
+        }
     }
 
     pub(crate) fn exchange(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
@@ -365,6 +386,9 @@ impl<I: Io> Protocol<I> for Worker {
 
     fn on_message(&mut self, io: &mut I, message: Message) {
         self.stats.loop_messages.inc();
+        if self.stopped {
+            return self.pass_on(message);
+        }
         match message {
             Message::Refresh => self.refresh(io),
             Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, &endpoint, waiter),
@@ -374,12 +398,7 @@ impl<I: Io> Protocol<I> for Worker {
             }
             Message::Room { cluster, endpoint } => self.room_for_connection(io, cluster, endpoint),
             Message::Drain => self.drain(io),
-            Message::Stop => {
-                if let Some(log) = &mut self.access_log {
-                    log.flush();
-                }
-                io.stop();
-            }
+            Message::Stop => self.stop(io),
         }
         self.go_on(io);
     }

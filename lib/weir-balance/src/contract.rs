@@ -48,17 +48,18 @@ pub struct Member {
     pub load: Arc<Load>,
 }
 
-/// Positions (in the balancer's member list) that this request must not be given to again.
+/// Endpoints that this request must not be given to again, and whether it was given to any before.
 /// Holds the last eight; a retry chain is never longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Avoid {
     ids: [u32; 8],
     len: u8,
+    is_retry: bool,
 }
 
 impl Avoid {
     /// Avoids nothing.
-    pub const NONE: Self = Self { ids: [0; 8], len: 0 };
+    pub const NONE: Self = Self { ids: [0; 8], len: 0, is_retry: false };
 
     /// Adds an endpoint. When eight are held already, the oldest is forgotten.
     pub fn add(&mut self, id: EndpointId) {
@@ -68,6 +69,17 @@ impl Avoid {
         }
         self.ids[usize::from(self.len)] = id.0;
         self.len += 1;
+        self.is_retry = true;
+    }
+
+    /// Notes that the request was tried at an endpoint that it may be given to again.
+    pub fn note_retry(&mut self) {
+        self.is_retry = true;
+    }
+
+    /// Whether the request was tried before: it takes no turn of a rotation.
+    pub const fn is_retry(&self) -> bool {
+        self.is_retry
     }
 
     /// Whether `id` is to be avoided.

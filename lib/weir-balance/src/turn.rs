@@ -3,6 +3,10 @@
 //! One atomic position that all workers share. It outlives the balancer: a rebuild over the same
 //! members takes over the very same counter; over other members it goes on at the member whose turn
 //! it is, or at the first after it that is still there.
+//!
+//! Retries have a position of their own. Were they to take turns of the others, one member of three that fails all its
+//! requests would be tried first by every second request instead of every third (the turn that it does not take is
+//! skipped on the way); were they to take the member after it, that one would get twice the share of the third.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +21,8 @@ use crate::group::Group;
 #[derive(Debug)]
 pub(crate) struct Turn {
     next: CachePadded<AtomicU64>,
+    /// The position of retries.
+    retries: AtomicU64,
     ids: Box<[EndpointId]>,
 }
 
@@ -30,13 +36,18 @@ impl Turn {
             Some(before) => before.position_in(&ids),
             None => 0,
         };
-        Arc::new(Self { next: CachePadded::new(AtomicU64::new(start)), ids })
+        Arc::new(Self { next: CachePadded::new(AtomicU64::new(start)), retries: AtomicU64::new(start), ids })
     }
 
     /// Takes a turn: a position below the number of members. The group must not be empty.
     pub(crate) fn take(&self) -> usize {
         // At a pick per nanosecond 64 bits wrap after 500 years; a wrap would only jump once.
         (self.next.fetch_add(1, Ordering::Relaxed) % self.ids.len() as u64) as usize
+    }
+
+    /// Takes a turn of the retries: a position below the number of members. The group must not be empty.
+    pub(crate) fn take_retry(&self) -> usize {
+        (self.retries.fetch_add(1, Ordering::Relaxed) % self.ids.len() as u64) as usize
     }
 
     /// Whose turn it is, without taking it. The group must not be empty.

@@ -11,6 +11,10 @@
 //! read the same load, both find room and exceed the bound by one each: at most by the number of
 //! workers less one. Making it exact would take a lock on the path of every request.
 //!
+//! On a quiet cluster the bound is one request: with ten equal members and `c = 1.25` a second one stays at home only when
+//! eight are in flight. `HAProxy` (`hash-balance-factor`) has the same rule; Envoy compares the load before this request
+//! with the bound, and so allows one more.
+//!
 //! Cost: a home that is idle is taken at once; else the bound needs the sum of the loads, one cache
 //! line per member.
 
@@ -105,6 +109,16 @@ mod tests {
         // ceil(1.25 · 1/4 · 1) = 1.
         assert!(Bound::new(1.25).has_room(0, 1, 0, 4));
         assert!(!Bound::new(1.25).has_room(1, 1, 1, 4));
+    }
+
+    /// The figure in docs/concept/balancing.md.
+    #[test]
+    fn on_a_quiet_cluster_the_bound_is_one_request() {
+        let bound = Bound::new(1.25);
+        for total in 1..=7 {
+            assert!(!bound.has_room(1, 1, total, 10), "{total} in flight");
+        }
+        assert!(bound.has_room(1, 1, 8, 10));
     }
 
     #[test]

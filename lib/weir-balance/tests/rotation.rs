@@ -188,6 +188,35 @@ fn retries_of_one_member_spread_over_the_others() {
     }
 }
 
+/// Whatever fails and is picked for once more in between, all other requests get the sequence as if nothing had.
+#[test]
+fn retries_take_no_turn_of_other_requests() {
+    for algorithm in [Algorithm::WeightedRoundRobin, Algorithm::RoundRobin] {
+        for weights in [vec![5_u16, 1, 1], vec![1, 1, 1], vec![3, 1, 2], vec![10_007, 9_973, 9_941, 9_929]] {
+            let members = members(&weights);
+            let new = || build(&Params { algorithm, ..Params::default() }, members.clone(), None);
+            let (disturbed, calm) = (new(), new());
+            for nth in 0..500_u64 {
+                let first = pick(&*disturbed, 0);
+                assert_eq!(first, pick(&*calm, 0), "{algorithm:?} {weights:?}: pick {nth}");
+                let mut avoid = Avoid::NONE;
+                if nth % 5 == 0 {
+                    // Its connection had gone stale: it may come to the same member again.
+                    avoid.note_retry();
+                    disturbed.pick(&Ask { avoid, ..ask(0) }).unwrap();
+                }
+                avoid.add(members[first].id);
+                // One, two or no retries.
+                for _ in 0..splitmix64(nth) % 3 {
+                    let second = disturbed.pick(&Ask { avoid, ..ask(0) }).unwrap();
+                    assert_ne!(second, first);
+                    avoid.add(members[second].id);
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     /// nginx's sequence for any weights, over whole periods and across workers.
     #[test]

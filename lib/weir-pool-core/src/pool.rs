@@ -22,7 +22,9 @@
 //!    closed and opened again, for ever. (`HikariCP` does so too: `idleTimeout`.) Lifetimes and uses end them like any other.
 //! 6. **Lifetimes** are drawn at connect from `max_lifetime × (1 − jitter … 1)`, so that connections opened
 //!    together do not end together.
-//! 7. No allocation in `acquire` and `release`, but for the growth of the slot table.
+//! 7. **The peer's own time-out** is learned ([`Pool::peer_closed`], [`Pool::peer_announced`]): [`Pool::is_near_close`]
+//!    warns requests that cannot be repeated.
+//! 8. No allocation in `acquire` and `release`, but for the growth of the slot table.
 //!
 //! The FIFO of waiters that an embeddable pool needs belongs between `acquire` (where it returns
 //! [`Acquire::Full`]) and `release`/`remove` (which would hand the connection or the place to its head);
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 use weir_core::{Instant, hash};
 
+use crate::keep_alive::KeepAlive;
 use crate::peak::Peak;
 use crate::slot::{CloseReason, ConnMeta, Meta, NONE, Slot, SlotId, State};
 use crate::{Params, Quota};
@@ -126,6 +129,7 @@ pub struct Pool<C> {
     warming_count: u32,
     closing_count: u32,
     peak: Peak,
+    keep_alive: KeepAlive,
     epoch: u32,
     /// Not later than the earliest end of a lifetime among the idle ones.
     next_expiry: Instant,
@@ -166,6 +170,7 @@ impl<C: Copy + Eq> Pool<C> {
             connecting_count: 0,
             warming_count: 0,
             closing_count: 0,
+            keep_alive: KeepAlive::new(),
             epoch: 0,
             next_expiry: Instant::FAR,
             next_trim: Instant::ZERO,
@@ -191,6 +196,8 @@ impl<C: Copy + Eq> Pool<C> {
     /// due can sweep and try again.
     pub fn acquire(&mut self, now: Instant, quota: &impl Quota) -> Acquire<C> {
         if let Some((slot, conn)) = self.take_fit(|idle| idle.newest, now) {
+            let idle = self.entry(slot).map_or(0, |slot| idle_nanos_of(&slot.meta, now));
+            self.keep_alive.reused(slot, idle);
             self.make_busy(slot.index, now);
             self.stats.reused += 1;
             self.check_invariants();
@@ -277,6 +284,7 @@ impl<C: Copy + Eq> Pool<C> {
         }
         let reason = worn(&entry.meta, epoch, now)
             .or_else(|| max_uses.filter(|max| entry.meta.uses >= *max).map(|_| CloseReason::MaxUses));
+        self.keep_alive.used(slot, true);
         // In use until now: the peak must see it before the number falls.
         self.peak.record(in_use, now);
         self.busy_count -= 1;
@@ -310,6 +318,7 @@ impl<C: Copy + Eq> Pool<C> {
             }
             State::Closing => self.closing_count -= 1,
         }
+        self.keep_alive.used(slot, false);
         self.count_closed(reason);
         self.free_slot(index);
         quota.give_back();
@@ -324,6 +333,7 @@ impl<C: Copy + Eq> Pool<C> {
     pub fn sweep(&mut self, now: Instant, share: usize, out: &mut impl FnMut(SlotId, C, CloseReason)) {
         self.share = u32::try_from(share).unwrap_or(u32::MAX);
         self.peak.record(self.in_use(), now);
+        self.keep_alive.housekeep(now);
         self.doom_timed_out(now);
         self.doom_expired(now);
         self.doom_surplus(now);
@@ -374,11 +384,35 @@ impl<C: Copy + Eq> Pool<C> {
     /// affected.
     pub fn drain(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
+        self.keep_alive = KeepAlive::new();
         while let Some((index, _)) = self.slot(self.idle.oldest) {
             self.unlink_idle(index);
             self.doom(index, CloseReason::Drained);
         }
         self.check_invariants();
+    }
+
+    /// Whether the peer may be about to close even the idle connection that [`Pool::acquire`] would take: a request that
+    /// cannot be repeated is better off with a new one. False if none is idle, and as long as nothing is known of
+    /// when the peer closes.
+    pub fn is_near_close(&self, now: Instant) -> bool {
+        self.slot(self.idle.newest).is_some_and(|(_, slot)| self.keep_alive.is_near(idle_nanos_of(&slot.meta, now)))
+    }
+
+    /// The peer has closed a connection that is idle, or was taken just now. To be told before [`Pool::remove`]. (One that
+    /// came from another pool counts as used when it came.)
+    pub fn peer_closed(&mut self, slot: SlotId, now: Instant) {
+        if let Some(entry) = self.entry(slot)
+            && matches!(entry.meta.state, State::Idle | State::Busy)
+        {
+            let idle = idle_nanos_of(&entry.meta, now);
+            self.keep_alive.closed(idle, now);
+        }
+    }
+
+    /// How long the peer says that it keeps idle connections; `None` if it says nothing.
+    pub fn peer_announced(&mut self, timeout: Option<Duration>) {
+        self.keep_alive.announce(timeout.map(nanos));
     }
 
     /// Takes out the idle connection that was used least recently, to give it to another pool of the same
@@ -605,7 +639,7 @@ impl<C: Copy + Eq> Pool<C> {
 
     /// Whether an idle one has been so for longer than the idle time-out.
     fn is_timed_out(&self, meta: &Meta, now: Instant) -> bool {
-        now.as_nanos().saturating_sub(meta.idle_since.as_nanos()) >= self.idle_nanos
+        idle_nanos_of(meta, now) >= self.idle_nanos
     }
 
     fn doom_expired(&mut self, now: Instant) {
@@ -684,6 +718,11 @@ fn worn(meta: &Meta, epoch: u32, now: Instant) -> Option<CloseReason> {
     } else {
         None
     }
+}
+
+/// For how long it has been idle, or was until it was taken.
+fn idle_nanos_of(meta: &Meta, now: Instant) -> u64 {
+    now.as_nanos().saturating_sub(meta.idle_since.as_nanos())
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -158,7 +158,7 @@ impl<M: Send + 'static> Worker<M> {
         &mut self.io
     }
 
-    /// Runs the loop until the protocol calls `stop`. `on_start` is called the first time.
+    /// Runs the loop until the protocol calls `stop`; the mailbox is closed then. `on_start` is called the first time.
     ///
     /// # Errors
     /// Only if the kernel refuses to wait on the epoll instance, which nothing in Weir can cause.
@@ -180,7 +180,18 @@ impl<M: Send + 'static> Worker<M> {
             self.tick();
             self.turn(protocol, &events);
         }
+        self.deliver_last(protocol);
         Ok(())
+    }
+
+    /// What is left in the mailbox when the loop has ended (rule 7 of the contract).
+    #[cold]
+    fn deliver_last<P: Protocol<EpollIo, Message = M>>(&mut self, protocol: &mut P) {
+        let mut rest = Vec::new();
+        self.mailbox.close(&mut rest);
+        for message in rest {
+            protocol.on_message(&mut self.io, message);
+        }
     }
 
     /// Handles one batch of events and everything that follows from it.

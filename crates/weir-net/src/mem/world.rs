@@ -236,9 +236,22 @@ impl<M: Send + 'static> World<M> {
         let state = self.io.node_mut(node);
         state.in_batch = false;
         if state.stop_wanted {
+            self.deliver_last(node);
             self.kill(node);
         } else if !state.ready.is_empty() {
             self.io.wake(node);
+        }
+    }
+
+    /// What is left in the mailbox of a node that stops (rule 7 of the contract).
+    fn deliver_last(&mut self, node: NodeId) {
+        let Host { protocol: Some(protocol), mailbox: Some(mailbox) } = &mut self.hosts[node.0 as usize] else {
+            return;
+        };
+        mailbox.close(&mut self.messages);
+        for message in self.messages.drain(..) {
+            self.io.note(node, Step::Message, None, 0);
+            protocol.on_message(&mut self.io, message);
         }
     }
 

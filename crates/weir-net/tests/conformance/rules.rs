@@ -45,6 +45,7 @@ macro_rules! for_each_rule {
             accepting_can_wait
             a_closed_listener_refuses
             addresses_agree
+            messages_are_delivered_after_the_end_and_then_refused
         }
     };
 }
@@ -629,4 +630,22 @@ pub(crate) fn addresses_agree(stage: &mut Stage) {
     assert!(local.is_some());
     assert_eq!(far_peer, local);
     assert_eq!(server.events().first(), Some(&Event::Accepted(other, local)));
+}
+
+// === rule 7: messages ===
+
+pub(crate) fn messages_are_delivered_after_the_end_and_then_refused(stage: &mut Stage) {
+    let host = stage.host();
+    let (delivered, sender) = (Arc::new(Mutex::new(0)), host.sender());
+    let count = Arc::clone(&delivered);
+    stage.ask(&host, move |io| {
+        io.stop();
+        // Into its own mailbox, which it has just been through.
+        for _ in 0..3 {
+            let count = Arc::clone(&count);
+            sender.post(Box::new(move |_| *count.lock().unwrap() += 1)).unwrap_or_else(|_| panic!("it is open"));
+        }
+    });
+    stage.wait_until("the messages are delivered", || *delivered.lock().unwrap() == 3);
+    stage.wait_until("the mailbox is closed", || host.sender().post(Box::new(|_| {})).is_err());
 }

@@ -92,6 +92,12 @@ impl Stage {
         }
     }
 
+    /// Waits until this holds.
+    #[track_caller]
+    pub(crate) fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
+        assert!(self.harness.run(SOON, &mut holds), "not so: {what}");
+    }
+
     /// Waits for this event.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, host: &Host, event: &Event) {
@@ -166,6 +172,10 @@ impl Stage {
 }
 
 impl Host {
+    pub(crate) fn sender(&self) -> Sender<Command> {
+        self.sender.clone()
+    }
+
     pub(crate) fn events(&self) -> Vec<Event> {
         self.log.lock().unwrap().events.iter().map(|(_, event)| *event).collect()
     }

@@ -86,8 +86,8 @@ impl Worker {
             Enqueued::Waiting(ticket) => {
                 exchange.state = State::Queued(ticket);
                 let limit = &view.snapshot.config.clusters[cluster as usize].plan.limit;
-                let deadline = (io.now() + limit.queue_timeout).min(exchange.hard_deadline);
-                io.set_deadline(exchange.client, Some(deadline));
+                exchange.wait_deadline = (io.now() + limit.queue_timeout).min(exchange.hard_deadline);
+                io.set_deadline(exchange.client, Some(exchange.wait_deadline));
                 self.stats.pool_waits.inc();
             }
             Enqueued::Full(_) => self.fail(io, id, Origin::Weir, Phase::Acquire, Reason::PoolQueueFull),
@@ -123,7 +123,7 @@ impl Worker {
         self.release_place(endpoint.cluster, &endpoint.state);
     }
 
-    fn release_place(&self, cluster: ClusterId, endpoint: &EndpointRecord) {
+    pub(crate) fn release_place(&self, cluster: ClusterId, endpoint: &EndpointRecord) {
         while let Some(waiter) = endpoint.permits.release() {
             let message = Message::Granted { cluster, endpoint: Arc::clone(endpoint), waiter };
             if self.shared.tell_worker(waiter.worker, message) {
@@ -139,8 +139,10 @@ impl Worker {
         loop {
             let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
             let Some(endpoint) = self.endpoints.get_mut(local) else { return };
-            if exchange.fresh_only {
-                // The idle connections of a pool tend to go stale together; this request has met one already.
+            let near_close = exchange.unrepeatable && endpoint.pool.is_near_close(now);
+            // The idle connections of a pool tend to go stale together, and this request has met one already; or it must
+            // not meet one.
+            if exchange.fresh_only || near_close {
                 match endpoint.pool.acquire_new(now, &endpoint.state.connections) {
                     Some(slot) => return self.open(io, id, local, slot),
                     None => exchange.fresh_only = false,
@@ -150,8 +152,14 @@ impl Worker {
                 Acquire::Reuse(slot, conn) => {
                     // RFC 9112 section 9.3.1: a request that cannot be repeated must not meet a closing connection. One
                     // more system call, for those only.
-                    if !exchange.idempotent && !io.is_quiet(conn) {
+                    if exchange.unrepeatable && !io.is_quiet(conn) {
+                        endpoint.pool.peer_closed(slot, now);
                         self.discard_upstream(io, conn, CloseReason::PeerClosed);
+                        continue;
+                    }
+                    if near_close {
+                        // There was no place for a new one: this one makes room.
+                        self.discard_upstream(io, conn, CloseReason::IdleTimeout);
                         continue;
                     }
                     exchange.upstream = Some(conn);

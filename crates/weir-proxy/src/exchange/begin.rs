@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use weir_balance::{Avoid, HashKey};
 use weir_core::{EndCode, Instant, Origin, Phase, PhaseTimes, Reason};
-use weir_http::{BodyReader, FieldKind, Form, Method, RequestHead, Scheme, Slots, parse_request};
+use weir_http::{BodyReader, FieldKind, Form, Framing, Method, RequestHead, Scheme, Slots, parse_request};
 use weir_net::{Close, ConnId, Io};
 use weir_route::{Action, Fields, RequestView, Rule, normalise_path};
 
@@ -345,7 +345,10 @@ impl Worker {
             },
             request_id.as_ref(),
         );
-        let balance = &view.snapshot.config.clusters[cluster as usize].plan.balance;
+        let plan = &view.snapshot.config.clusters[cluster as usize].plan;
+        let balance = &plan.balance;
+        let idempotent = head.method.is_idempotent();
+        let held_max = u64::from(plan.retry.body_buffer);
         let ip = client_ip(head, peer_ip, trusted, http);
         let key = pick_key(balance, head, path, ip);
         let log = self.access_log.is_some().then(|| {
@@ -372,7 +375,8 @@ impl Worker {
             attempts: 0,
             avoid: Avoid::NONE,
             version: head.version,
-            idempotent: head.method.is_idempotent(),
+            idempotent,
+            unrepeatable: !idempotent || matches!(head.framing, Framing::Length(length) if length > held_max),
             is_head: head.method == Method::Head,
             is_last: !head.keep_alive && head.framing.is_empty(),
             offered: offered.map(Box::from),
@@ -383,6 +387,7 @@ impl Worker {
             request_body: BodyReader::new(head.framing),
             request_done: false,
             request_broken: false,
+            never_sent: false,
             trailers_written: false,
             request_pumped: false,
             response_body: BodyReader::new(weir_http::ResponseFraming::None),
@@ -391,12 +396,14 @@ impl Worker {
             response_trailers: false,
             cut: false,
             response_begun: false,
+            interim_responses: 0,
             status: 0,
             keep_client: head.keep_alive,
             keep_upstream: false,
             times,
             sent_at: Instant::ZERO,
             hard_deadline: rule.deadline.map_or(Instant::FAR, |deadline| io.now() + deadline),
+            wait_deadline: Instant::FAR,
             tunnel_ends: (false, false),
             pump_mark: 0,
             bytes_in: head.len as u64,

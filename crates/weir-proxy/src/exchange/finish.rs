@@ -220,7 +220,7 @@ impl Worker {
             State::Queued(_) | State::WaitingForConnection => {
                 self.fail(io, id, Origin::Weir, Phase::Acquire, Reason::PoolWaitTimeout);
             }
-            State::Awaiting if !exchange.request_done => {
+            State::Awaiting if !exchange.request_done && !exchange.request_broken => {
                 let stuck = exchange.upstream.is_some_and(|upstream| io.unsent(upstream) > 0);
                 let (origin, reason) = if stuck {
                     (Origin::Upstream, Reason::ResponseHeadTimeout)

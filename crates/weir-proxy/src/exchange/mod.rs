@@ -19,6 +19,7 @@ pub(crate) mod acquire;
 pub(crate) mod begin;
 pub(crate) mod finish;
 pub(crate) mod forward;
+pub(crate) mod keep_alive;
 pub(crate) mod relay;
 pub(crate) mod reply;
 pub(crate) mod respond_head;
@@ -104,6 +105,9 @@ pub(crate) struct Exchange {
 
     pub(crate) version: Version,
     pub(crate) idempotent: bool,
+    /// Lost if the endpoint closes the connection while it is on its way: not idempotent (RFC 9110 section 9.2.2), or its
+    /// body will not be held.
+    pub(crate) unrepeatable: bool,
     pub(crate) is_head: bool,
     /// The client asked to close after this request and has nothing more to send: it has no body, and a client that
     /// says `close` sends no further request (RFC 9112 section 9.6).
@@ -118,8 +122,10 @@ pub(crate) struct Exchange {
     pub(crate) request_framing: Framing,
     pub(crate) request_body: BodyReader,
     pub(crate) request_done: bool,
-    /// The endpoint no longer takes the request body.
+    /// The endpoint no longer takes the request.
     pub(crate) request_broken: bool,
+    /// It took no byte of it: the first write of the attempt failed.
+    pub(crate) never_sent: bool,
     /// The trailer section of the request body has been written.
     pub(crate) trailers_written: bool,
     /// The kernel moves the rest of the request body.
@@ -134,6 +140,8 @@ pub(crate) struct Exchange {
     pub(crate) cut: bool,
     /// A byte of the response (interim ones included) has been given to the client's connection.
     pub(crate) response_begun: bool,
+    /// Interim responses so far, of all attempts.
+    pub(crate) interim_responses: u8,
     pub(crate) status: u16,
     pub(crate) keep_client: bool,
     pub(crate) keep_upstream: bool,
@@ -143,6 +151,8 @@ pub(crate) struct Exchange {
     /// endpoint's latency is measured from.
     pub(crate) sent_at: Instant,
     pub(crate) hard_deadline: Instant,
+    /// Until when the attempt waits for a place and a connection, both together; `Instant::FAR` while it has not begun to.
+    pub(crate) wait_deadline: Instant,
     /// Which directions of a tunnel have ended: client's, endpoint's.
     pub(crate) tunnel_ends: (bool, bool),
     pub(crate) pump_mark: u64,

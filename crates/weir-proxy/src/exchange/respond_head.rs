@@ -11,7 +11,7 @@ use super::{BodyOut, ExchangeId, State};
 use crate::worker::Worker;
 
 /// Interim responses of one exchange that are relayed; more are a fault of the endpoint.
-const INTERIM_RESPONSES: u32 = 32;
+const INTERIM_RESPONSES: u8 = 32;
 
 /// What a response head leads to.
 enum Next {
@@ -33,6 +33,7 @@ impl Worker {
         let Some(upstream) = self.conns.upstream(conn) else { return };
         let Some(id) = upstream.exchange else {
             // Nothing was asked: a 408 before closing, or a broken server. Either way it is of no use any more.
+            self.note_idle_close(conn, io.now());
             self.discard_upstream(io, conn, CloseReason::PeerClosed);
             return;
         };
@@ -60,7 +61,8 @@ impl Worker {
     /// Returns how many bytes were used; what is left needs more behind it.
     fn response_bytes<I: Io>(&mut self, io: &mut I, conn: ConnId, id: ExchangeId, data: &[u8]) -> usize {
         let mut used = 0;
-        for _ in 0..INTERIM_RESPONSES {
+        // Each pass but the last uses up an interim response, and `interim_head` bounds those.
+        loop {
             match self.exchanges.get_mut(id.0).map(|exchange| &exchange.state) {
                 Some(State::Awaiting) => {}
                 Some(State::Relaying) => return used + self.relay_response(io, id, &data[used..], false),
@@ -80,8 +82,6 @@ impl Worker {
                 return used;
             }
         }
-        self.upstream_failed(io, id, Origin::Upstream, Phase::Await, Reason::BadResponse, Retry::Never);
-        data.len()
     }
 
     fn response_head<I: Io>(&mut self, io: &mut I, conn: ConnId, id: ExchangeId, data: &[u8]) -> Next {
@@ -108,6 +108,11 @@ impl Worker {
     /// RFC 9110 section 15.2: a proxy forwards 1xx responses, but not to an HTTP/1.0 client.
     fn interim_head<I: Io>(&mut self, io: &mut I, id: ExchangeId, head: &ResponseHead<'_, '_>) -> Next {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return Next::Ended };
+        if exchange.interim_responses == INTERIM_RESPONSES {
+            self.upstream_failed(io, id, Origin::Upstream, Phase::Await, Reason::BadResponse, Retry::Never);
+            return Next::Ended;
+        }
+        exchange.interim_responses += 1;
         if exchange.version == Version::Http10 {
             return Next::Interim(head.len);
         }
@@ -194,12 +199,16 @@ impl Worker {
             self.buffers.give(outbox);
         }
         exchange.replayable = false;
+        if let (false, Some(local)) = (exchange.reused, exchange.endpoint) {
+            self.note_keep_alive(local, head);
+        }
     }
 
     /// The endpoint half-closed.
     pub(crate) fn upstream_eof<I: Io>(&mut self, io: &mut I, conn: ConnId) {
         let Some(upstream) = self.conns.upstream(conn) else { return };
         let Some(id) = upstream.exchange else {
+            self.note_idle_close(conn, io.now());
             self.discard_upstream(io, conn, CloseReason::PeerClosed);
             return;
         };
@@ -217,10 +226,7 @@ impl Worker {
                     Err(reject) => self.response_broken(io, id, Origin::Upstream, reject.reason),
                 }
             }
-            _ => {
-                let retry = Retry::IfIdempotent;
-                self.upstream_failed(io, id, Origin::Upstream, Phase::Await, Reason::UpstreamClosed, retry);
-            }
+            _ => self.upstream_lost(io, id, Reason::UpstreamClosed),
         }
     }
 
@@ -228,6 +234,9 @@ impl Worker {
     pub(crate) fn upstream_reset<I: Io>(&mut self, io: &mut I, conn: ConnId, _fault: IoFault) {
         let Some(upstream) = self.conns.upstream(conn) else { return };
         let exchange = upstream.exchange;
+        if exchange.is_none() {
+            self.note_idle_close(conn, io.now());
+        }
         self.forget_upstream(conn, CloseReason::PeerClosed);
         let Some(id) = exchange else { return };
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
@@ -236,16 +245,18 @@ impl Worker {
         match exchange.state {
             State::Tunnel => self.end_tunnel(io, id, Origin::Upstream),
             State::Relaying => self.response_broken(io, id, Origin::Upstream, Reason::UpstreamReset),
-            _ => {
-                self.upstream_failed(
-                    io,
-                    id,
-                    Origin::Upstream,
-                    Phase::Await,
-                    Reason::UpstreamReset,
-                    Retry::IfIdempotent,
-                );
-            }
+            _ => self.upstream_lost(io, id, Reason::UpstreamReset),
         }
+    }
+
+    /// The endpoint's connection ended before a response.
+    fn upstream_lost<I: Io>(&mut self, io: &mut I, id: ExchangeId, reason: Reason) {
+        let never_sent = self.exchanges.get(id.0).is_some_and(|exchange| exchange.never_sent);
+        let (phase, reason, retry) = if never_sent {
+            (Phase::Send, Reason::UpstreamReset, Retry::NeverSent)
+        } else {
+            (Phase::Await, reason, Retry::IfIdempotent)
+        };
+        self.upstream_failed(io, id, Origin::Upstream, phase, reason, retry);
     }
 }

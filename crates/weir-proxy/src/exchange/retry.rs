@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use weir_core::{Fault, Origin, Phase, Reason, Retry};
+use weir_core::{Fault, Instant, Origin, Phase, Reason, Retry};
 use weir_net::{Close, Io, IoFault};
 use weir_resilience::outlier::ConsecutiveFailures;
 use weir_resilience::{Attempt, BodyState, retry_decision};
@@ -56,6 +56,7 @@ impl Worker {
         if let Some(exchange) = self.exchanges.get_mut(id.0) {
             if stale {
                 exchange.fresh_only = true;
+                exchange.avoid.note_retry();
             } else if let Some(endpoint) = local.and_then(|local| self.endpoints.get(local)) {
                 exchange.avoid.add(endpoint.state.id);
             }
@@ -76,6 +77,9 @@ impl Worker {
         self.let_go_of_endpoint(io, &mut exchange);
         exchange.state = State::Starting;
         exchange.reused = false;
+        exchange.request_broken = false;
+        exchange.never_sent = false;
+        exchange.wait_deadline = Instant::FAR;
         // A grant for the attempt before, still on its way, must not be taken for one of the next.
         self.serial = self.serial.wrapping_add(1);
         exchange.serial = self.serial;

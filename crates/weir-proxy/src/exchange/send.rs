@@ -19,11 +19,15 @@ impl Worker {
         exchange.state = State::Awaiting;
         let sent = io.send(upstream, &mut [Piece::Lent(&exchange.outbox)]);
         match sent {
+            // RFC 9112 section 9.2: with no request outstanding there is no response. What a connection holds that had gone
+            // stale (a 408 at its idle time-out) is none, and the request goes elsewhere.
+            Sent::Failed { given: false, .. } if exchange.reused => {
+                let (reason, retry) = (Reason::UpstreamReset, Retry::NeverSent);
+                self.upstream_failed(io, id, Origin::Upstream, Phase::Send, reason, retry);
+            }
             Sent::Failed { given, .. } => {
-                // The peer may have answered before it closed (an early 4xx or 5xx): what is there to read decides. A
-                // connection that had gone stale has nothing, and the request goes elsewhere.
-                let retry = if given { Retry::IfIdempotent } else { Retry::NeverSent };
-                self.upstream_failed(io, id, Origin::Upstream, Phase::Send, Reason::UpstreamReset, retry);
+                exchange.never_sent = !given;
+                self.request_write_failed(io, id);
             }
             Sent::All => {
                 exchange.times.stamp(Phase::Send, io.clock());
@@ -206,12 +210,11 @@ impl Worker {
         }
     }
 
-    /// The endpoint no longer takes the body. It may have answered early; what it sent is still to be read, so only
-    /// the sending ends here. Its close or reset follows as an event and decides.
+    /// The endpoint no longer takes the request. It may have answered early (a 4xx or 5xx); what it sent is still to be
+    /// read, so only the sending ends here. Its close or reset follows as an event and decides: see `upstream_lost`.
     fn request_write_failed<I: Io>(&mut self, io: &mut I, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
         exchange.keep_upstream = false;
-        exchange.replayable = false;
         exchange.request_broken = true;
         io.pause(exchange.client);
         self.await_response(io, id);

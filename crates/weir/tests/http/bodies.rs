@@ -1,6 +1,10 @@
 //! Bodies in both directions: lengths, chunks, trailers, until close, early ends.
 
-use weir_test::{Client, ClientError, Hostile, Origin, PATIENCE, Reply, Step, eventually};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc;
+
+use weir_test::{Client, ClientError, Hostile, Origin, PATIENCE, Reply, Step, TempDir, Weir, eventually};
 
 use crate::setup::{Setup, answering, ask, assert_closed, front, front_of, pairs};
 
@@ -240,4 +244,90 @@ fn rfc9112_6_2_a_body_shorter_or_longer_than_its_length_harms_nobody_else() {
         assert_eq!(ask(&weir, "GET / HTTP/1.1\r\nHost: h\r\n\r\n").text(), "ok");
     }
     assert_eq!(server.connections(), 3);
+}
+
+/// An endpoint on a Unix socket that reads the head of a request and then takes no more of it. What it does next, `then`
+/// decides; it is given the connection once the client has sent its body.
+struct StopsReading {
+    dir: TempDir,
+    heads: mpsc::Receiver<()>,
+    go_on: mpsc::Sender<()>,
+}
+
+impl StopsReading {
+    fn start(then: impl Fn(UnixStream) + Send + 'static) -> Self {
+        let dir = TempDir::new("stops-reading");
+        let listener = UnixListener::bind(dir.path().join("app.sock")).unwrap();
+        let (head, heads) = mpsc::channel();
+        let (go_on, body_sent) = mpsc::channel();
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut got = Vec::new();
+                while !got.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if stream.read(&mut byte).is_ok_and(|n| n == 0) {
+                        return;
+                    }
+                    got.push(byte[0]);
+                }
+                stream.shutdown(std::net::Shutdown::Read).unwrap();
+                if head.send(()).is_err() || body_sent.recv().is_err() {
+                    return;
+                }
+                then(stream);
+            }
+        });
+        Self { dir, heads, go_on }
+    }
+
+    fn address(&self) -> String {
+        format!("unix:{}", self.dir.path().join("app.sock").display())
+    }
+
+    /// Sends a head, and the body once the endpoint has stopped reading.
+    fn put(&self, weir: &Weir, length: usize, body: &[u8]) -> Client {
+        let mut client = weir.client();
+        client.send_raw(format!("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n")).unwrap();
+        self.heads.recv_timeout(PATIENCE).unwrap();
+        client.send_raw(body).unwrap();
+        client
+    }
+}
+
+#[test]
+fn rfc9112_9_5_an_endpoint_that_stops_reading_may_still_answer() {
+    let server = StopsReading::start(|mut stream| {
+        stream.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\nlarge").unwrap();
+    });
+    let weir = Setup::of(server.address()).run();
+    let mut client = server.put(&weir, 50_000_000, &vec![b'x'; 100_000]);
+    server.go_on.send(()).unwrap();
+    let response = client.read_response().unwrap();
+    assert_eq!((response.status, response.text().as_str()), (413, "large"));
+    assert_eq!(response.field("connection"), Some("close"), "the body was not read to its end");
+    assert_closed(&mut client);
+}
+
+#[test]
+fn an_endpoint_that_stops_reading_has_the_time_of_a_response_head() {
+    let server = StopsReading::start(drop);
+    let timeouts = "response_head = \"200ms\"\nidle = \"1s\"";
+    let weir = Setup::of(server.address()).table("timeouts", timeouts).run();
+    let mut client = server.put(&weir, 50_000, b"abc");
+    let response = client.read_response().unwrap();
+    assert_eq!((response.status, response.field("weir-reason")), (504, Some("response_head_timeout")));
+}
+
+#[test]
+fn an_endpoint_that_stops_reading_and_closes_is_replaced_while_the_body_is_held() {
+    let server = StopsReading::start(drop);
+    let other = echo();
+    let endpoints = format!("{}\", \"127.0.0.1:{}", server.address(), other.port());
+    let weir = Setup::of(endpoints).table("retry", "attempts = 2").run();
+    let mut client = server.put(&weir, 5, b"ab");
+    server.go_on.send(()).unwrap();
+    eventually(PATIENCE, "the head is with the other endpoint", || other.open_connections() == 1);
+    client.send_raw("cde").unwrap();
+    let response = client.read_response().unwrap();
+    assert_eq!((response.status, response.text().as_str()), (200, "abcde"));
 }

@@ -90,6 +90,24 @@ fn rfc9110_15_2_interim_responses_are_bounded() {
 }
 
 #[test]
+fn rfc9110_15_2_interim_responses_are_bounded_however_they_arrive() {
+    let interim = "HTTP/1.1 103 Early Hints\r\n\r\n";
+    for (count, version, status) in [(32, "1.1", 200), (33, "1.1", 502), (32, "1.0", 200), (33, "1.0", 502)] {
+        let bytes = format!("{}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", interim.repeat(count));
+        // Each one by itself, and all at once.
+        let every = std::time::Duration::from_millis(2);
+        let dribble = Step::Dribble { bytes: bytes.clone().into_bytes(), size: interim.len(), every };
+        for step in [dribble, Step::send(bytes)] {
+            let server = Hostile::always(vec![Step::ReadHead, step, Step::ReadUntilClosed]);
+            let response = ask(&front(&server), format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n"));
+            assert_eq!(response.status, status, "{count} before the response, HTTP/{version}");
+            let relayed = if version == "1.0" { 0 } else { 32 };
+            assert_eq!(response.interim.len(), relayed, "{count} before the response, HTTP/{version}");
+        }
+    }
+}
+
+#[test]
 fn rfc9110_15_2_an_interim_response_delays_no_time_out_for_ever() {
     let server = Hostile::always(vec![Step::ReadHead, Step::send("HTTP/1.1 102 Processing\r\n\r\n"), Step::Hang]);
     let weir = Setup::port(server.port()).table("timeouts", "response_head = \"200ms\"").run();

@@ -5,8 +5,8 @@
 //!   tens under contention by many cores).
 //! - **When**: equal servers, requests of similar cost. With servers of unequal speed it lets the slow
 //!   one set the tail; then prefer `power_of_two` or `least_connections`.
-//! - **Members to avoid**: a further turn is taken, so that the retries of one failing member do not
-//!   all fall on its neighbour.
+//! - **Members to avoid**: retries go round by themselves, so that those of one failing member neither all
+//!   fall on its neighbour nor take the turns of other requests.
 //! - **Source**: folklore; e.g. nginx `upstream`, `HAProxy` `balance roundrobin`.
 
 use std::any::Any;
@@ -45,11 +45,11 @@ impl Balancer for RoundRobin {
         if self.group.len() == 0 {
             return None;
         }
-        if ask.avoid.is_empty() {
+        if !ask.avoid.is_retry() {
             return Some(self.turn.take());
         }
         (0..self.group.len())
-            .map(|_| self.turn.take())
+            .map(|_| self.turn.take_retry())
             .find(|&at| self.group.is_free(at, &ask.avoid))
             // Other workers may have taken the turns of the free ones.
             .or_else(|| self.group.first_free(self.turn.peek(), &ask.avoid))

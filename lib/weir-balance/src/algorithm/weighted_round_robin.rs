@@ -11,8 +11,11 @@
 //!   additions under a lock that only that worker takes. The workers' rotations start at different
 //!   places, so that they do not all send their first picks to the heaviest member.
 //! - **When**: the default. Members of unequal size, requests of similar cost, predictable shares.
-//! - **Members to avoid**: further turns are taken, so that those that are left keep their shares of
-//!   what is left; a rotation per worker leaves the others out of the round, as nginx does.
+//! - **Members to avoid**: retries walk through the same sequence at a position of their own, past those to avoid:
+//!   those that are left get their shares of what failed, and the sequence of all other requests is
+//!   not touched. (Taking turns of theirs, the retries of one member of three that fails would make it the
+//!   first choice of every second request.) Beyond the limit they have a rotation that leaves the others out of the
+//!   round, as nginx does.
 //! - **Rebuild**: each member keeps its lag (how many picks it is behind its share). A schedule starts
 //!   where its lags are nearest to those before, and what is left over is carried on to the next
 //!   rebuild, so that rounding does not add up while members come and go.
@@ -78,9 +81,9 @@ struct Rotation {
 enum State {
     /// All workers together: `schedule[next mod period]`. `residue` is the part of each member's lag
     /// that no place in the schedule could express when it began.
-    Shared { schedule: Box<[u16]>, next: CachePadded<AtomicU64>, residue: Box<[f64]> },
-    /// Each worker for itself.
-    PerWorker(Box<[CachePadded<Mutex<Currents>>]>),
+    Shared { schedule: Box<[u16]>, next: CachePadded<AtomicU64>, retries: AtomicU64, residue: Box<[f64]> },
+    /// Each worker for itself, and the retries of all.
+    PerWorker { rotations: Box<[CachePadded<Mutex<Currents>>]>, retries: Mutex<Currents> },
 }
 
 /// `current` of each member: nginx's whole state.
@@ -111,13 +114,16 @@ impl Balancer for Weighted {
             return None;
         }
         match &self.rotation.state {
-            State::Shared { schedule, next, .. } => {
+            State::Shared { schedule, next, .. } if !ask.avoid.is_retry() => {
                 let turn = next.fetch_add(1, Ordering::Relaxed) % self.rotation.period;
-                let at = usize::from(schedule[turn as usize]);
-                if self.group.is_free(at, &ask.avoid) { Some(at) } else { self.retry(schedule, next, ask) }
+                Some(usize::from(schedule[turn as usize]))
             }
-            State::PerWorker(rotations) => {
-                let mut currents = lock_any(rotations, ask.worker);
+            State::Shared { schedule, retries, .. } => self.retry(schedule, retries, ask),
+            State::PerWorker { rotations, .. } if !ask.avoid.is_retry() => {
+                lock_any(rotations, ask.worker).step(&self.rotation.weights, |_| true)
+            }
+            State::PerWorker { retries, .. } => {
+                let mut currents = retries.lock().unwrap_or_else(PoisonError::into_inner);
                 currents.step(&self.rotation.weights, |at| self.group.is_free(at, &ask.avoid))
             }
         }
@@ -133,14 +139,13 @@ impl Balancer for Weighted {
 }
 
 impl Weighted {
-    /// Further turns until one is free. A turn taken here is not given to anybody else, so among the
-    /// members that are left each still gets its share.
+    /// Turns of the retries until one is free: among the members that are left each gets its share.
     #[cold]
-    fn retry(&self, schedule: &[u16], next: &AtomicU64, ask: &Ask) -> Option<usize> {
+    fn retry(&self, schedule: &[u16], retries: &AtomicU64, ask: &Ask) -> Option<usize> {
         if !self.group.any_free(&ask.avoid) {
             return None;
         }
-        let turn = || next.fetch_add(1, Ordering::Relaxed) % self.rotation.period;
+        let turn = || retries.fetch_add(1, Ordering::Relaxed) % self.rotation.period;
         (0..RETRY_TURNS)
             .map(|_| usize::from(schedule[turn() as usize]))
             .find(|&at| self.group.is_free(at, &ask.avoid))
@@ -165,7 +170,7 @@ impl Rotation {
     fn lags(&self, worker: usize) -> Lags {
         let period = self.period as f64;
         match &self.state {
-            State::Shared { schedule, next, residue } => {
+            State::Shared { schedule, next, residue, .. } => {
                 let turn = (next.load(Ordering::Relaxed) % self.period.max(1)) as usize;
                 let mut currents: Vec<_> = self.weights.iter().map(|weight| weight * turn as i64).collect();
                 for &at in &schedule[..turn] {
@@ -175,7 +180,7 @@ impl Rotation {
                     currents.into_iter().zip(residue).map(|(current, residue)| current as f64 / period + residue);
                 self.ids.iter().copied().zip(lags).collect()
             }
-            State::PerWorker(rotations) => {
+            State::PerWorker { rotations, .. } => {
                 let currents = lock_any(rotations, worker);
                 self.ids.iter().zip(&currents.0).map(|(id, &current)| (*id, current as f64 / period)).collect()
             }
@@ -210,7 +215,7 @@ impl State {
             residue[at] = off(&currents, at, lag).clamp(-RESIDUE_LIMIT, RESIDUE_LIMIT);
         }
         let next = CachePadded::new(AtomicU64::new(start));
-        Self::Shared { schedule: schedule.into(), next, residue: residue.into() }
+        Self::Shared { schedule: schedule.into(), next, retries: AtomicU64::new(start), residue: residue.into() }
     }
 
     /// A rotation per worker. Those of `before` are continued one by one; new ones start at
@@ -223,10 +228,10 @@ impl State {
             let current = |id| lags.get(id).map_or(0, |lag| (lag * period).round() as i64);
             Currents(ids.iter().map(current).collect())
         };
-        if matches!(before, Some(Rotation { state: Self::PerWorker(_), .. })) {
-            return Self::PerWorker(
-                (0..ROTATIONS).map(|worker| CachePadded::new(Mutex::new(continued(worker)))).collect(),
-            );
+        let retries = Mutex::new(Currents::zero(ids.len()));
+        if matches!(before, Some(Rotation { state: Self::PerWorker { .. }, .. })) {
+            let rotations = (0..ROTATIONS).map(|worker| CachePadded::new(Mutex::new(continued(worker))));
+            return Self::PerWorker { rotations: rotations.collect(), retries };
         }
         let mut currents = continued(0);
         let stagger = (period as usize / ROTATIONS).clamp(1, (STAGGER_BUDGET / ids.len().max(1)).max(1));
@@ -237,7 +242,7 @@ impl State {
             }
             CachePadded::new(Mutex::new(here))
         });
-        Self::PerWorker(rotations.collect())
+        Self::PerWorker { rotations: rotations.collect(), retries }
     }
 }
 

@@ -519,3 +519,31 @@ proptest! {
         prop_assert_eq!(quota.granted(), 0);
     }
 }
+
+#[test]
+fn the_age_at_which_the_peer_closes_is_learned_from_the_pools_own_connections() {
+    let quota = LocalQuota::new(8);
+    let mut pool = Pool::new(params());
+    let slots = open(&mut pool, &quota, 3, at(0));
+    for slot in &slots {
+        assert_eq!(pool.release(*slot, at(1_000)), Released::Kept);
+    }
+    assert!(!pool.is_near_close(at(80_000)), "nothing is known");
+    pool.peer_closed(slots[0], at(5_000));
+    assert!(pool.remove(slots[0], &quota, CloseReason::PeerClosed));
+    assert!(!pool.is_near_close(at(3_999)) && pool.is_near_close(at(4_000)));
+
+    // It serves after a longer rest: the peer waits longer than it seemed.
+    assert_eq!(pool.acquire(at(9_000), &quota), Acquire::Reuse(slots[2], 2));
+    assert!(pool.is_near_close(at(9_000)), "the other one has rested as long");
+    assert_eq!(pool.release(slots[2], at(9_000)), Released::Kept);
+    assert!(!pool.is_near_close(at(14_999)) && pool.is_near_close(at(15_000)));
+
+    pool.peer_announced(Some(SEC * 4));
+    assert!(!pool.is_near_close(at(11_999)) && pool.is_near_close(at(12_000)));
+    pool.drain();
+    assert!(!pool.is_near_close(at(80_000)), "none is idle");
+    let slots = open(&mut pool, &quota, 1, at(80_000));
+    assert_eq!(pool.release(slots[0], at(80_000)), Released::Kept);
+    assert!(!pool.is_near_close(at(160_000)), "a drained pool knows nothing");
+}
