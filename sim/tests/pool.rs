@@ -75,6 +75,40 @@ fn connections_move_between_workers() {
     });
 }
 
+/// Guards against places that are granted to somebody who has just left, connections on their way to such a one, and debts
+/// to him: each must go on to the next who waits. Without that a place less is there each time, until nobody is served.
+#[test]
+fn who_leaves_the_line_takes_no_place_along() {
+    for_each_seed("who_leaves_the_line_takes_no_place_along", 16, |seed| {
+        let mut sim = Sim::rough(seed);
+        let manners = Manners { closes_after: (seed % 3 == 0).then_some(1..=4), ..Manners::default() };
+        let orders = sim.service("orders", 1, &manners);
+        let text = format!(
+            r#"
+            [[listener]]
+            bind = "192.0.2.1:80"
+            cluster = "orders"
+            [cluster.orders]
+            endpoints = {}
+            health = {{ enabled = false }}
+            outlier = {{ enabled = false }}
+            pool = {{ max_connections = {} }}
+            limit = {{ max_requests = {}, queue_timeout = "{}ms" }}
+            "#,
+            sim.endpoints(orders),
+            1 + seed % 2,
+            1 + seed % 2,
+            // About as long as it takes to be served: time-outs and grants cross.
+            [5, 10, 20, 40][seed as usize % 4]
+        );
+        sim.weir(2 + seed as usize % 7, &text);
+        sim.clients(2, &Habits { abort_permille: 300, requests: 150, ..crowd() });
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+        sim.check_reasons(&[Reason::PoolWaitTimeout, Reason::UpstreamReset, Reason::UpstreamClosed]);
+    });
+}
+
 #[test]
 fn waits_end_in_time() {
     for_each_seed("waits_end_in_time", 16, |seed| {
