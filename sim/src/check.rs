@@ -104,6 +104,12 @@ impl Sim {
             assert_eq!(state.load.in_flight(), 0, "load of {name} at rest");
             assert_eq!(state.permits.in_flight(), 0, "places at {name} at rest");
             assert_eq!(state.permits.waiting(), 0, "waiting for {name} at rest");
+            for worker in 0..weir.workers.len() {
+                assert!(
+                    !state.waits_for_connection(worker),
+                    "worker {worker} waits for a connection to {name} at rest"
+                );
+            }
             if all_run {
                 let open = pooled.get(&(*cluster, state.id)).copied().unwrap_or(0);
                 assert_eq!(state.connections.0.granted(), open, "connections to {name} at rest");
@@ -187,6 +193,19 @@ impl Sim {
                     publication.panic[cluster] || publication.members[cluster].contains(&address)
                 });
                 assert!(may, "request {id} went to {address:?} at {at:?}, long after it was taken out");
+            }
+        }
+    }
+
+    /// No response took longer than this.
+    ///
+    /// # Panics
+    /// If one did.
+    pub fn check_served_within(&self, limit: Duration) {
+        for (id, entry) in self.book.borrow().entries.iter().enumerate() {
+            if let Some((at, Outcome::Served(_))) = entry.ended {
+                let took = at.since(entry.began);
+                assert!(took <= limit, "request {id} took {took:?}: {entry:?}");
             }
         }
     }

@@ -91,7 +91,7 @@ fn endpoints_leave_while_their_connections_move() {
         for round in 0..60 {
             sim.play(Duration::from_micros(500 + 1_300 * (seed + round) % 9_000));
             let first = ((seed + round) % 3) as usize;
-            sim.reconfigure(0, orders, &[first, (first + 1) % 3][..1 + round as usize % 2]);
+            sim.reconfigure(0, orders, &[first, (first + 1) % 3][..=round as usize % 2]);
         }
         sim.play_to_the_end(Duration::from_mins(10));
         sim.check();

@@ -109,6 +109,40 @@ fn who_leaves_the_line_takes_no_place_along() {
     });
 }
 
+/// Guards against connections that hold a place and serve nobody: those opened ahead of demand by one worker while another
+/// one waits, and those too old to be used again that have not been closed yet. Nobody waits for housekeeping.
+#[test]
+fn idle_connections_elsewhere_keep_nobody_waiting() {
+    for_each_seed("idle_connections_elsewhere_keep_nobody_waiting", 16, |seed| {
+        let mut sim = Sim::rough(seed);
+        let manners = Manners { closes_after: (seed % 4 == 0).then_some(1..=3), ..Manners::default() };
+        let orders = sim.service("orders", 1, &manners);
+        let pool = if seed % 2 == 0 { "min_idle = 2" } else { "idle_timeout = \"5ms\"" };
+        let text = format!(
+            r#"
+            [[listener]]
+            bind = "192.0.2.1:80"
+            cluster = "orders"
+            [cluster.orders]
+            endpoints = {}
+            health = {{ enabled = false }}
+            outlier = {{ enabled = false }}
+            pool = {{ max_connections = 2, {pool} }}
+            retry = {{ attempts = 10, min_per_second = 100000 }}
+            limit = {{ queue_timeout = "30s" }}
+            "#,
+            sim.endpoints(orders),
+        );
+        sim.weir(3 + seed as usize % 4, &text);
+        let think = Duration::ZERO..=Duration::from_millis(300);
+        sim.clients(2, &Habits { connections: 3, requests: 80, post_permille: 0, think, ..Habits::default() });
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+        sim.check_all_served();
+        sim.check_served_within(Duration::from_millis(400));
+    });
+}
+
 #[test]
 fn waits_end_in_time() {
     for_each_seed("waits_end_in_time", 16, |seed| {
