@@ -11,7 +11,7 @@ use crate::sim::Sim;
 use crate::weir::Weir;
 
 /// Rests: lingering connections, late closes and housekeeping are over by then.
-const REST: Duration = Duration::from_secs(6);
+const REST: Duration = Duration::from_secs(65);
 
 impl Sim {
     /// What holds at every moment.
