@@ -10,7 +10,7 @@ use super::forward::{self, ResponseParts};
 use super::{BodyOut, ExchangeId, State};
 use crate::worker::Worker;
 
-/// Interim responses of one exchange that are relayed; more are a fault of the endpoint.
+/// Interim responses in one read that are relayed; more are a fault of the endpoint.
 const INTERIM_RESPONSES: u32 = 32;
 
 /// What a response head leads to.
@@ -115,10 +115,16 @@ impl Worker {
         let client = exchange.client;
         self.scratch.clear();
         forward::write_interim_head(&mut self.scratch, head);
+        let upstream = exchange.upstream;
         exchange.bytes_out += self.scratch.len() as u64;
-        if let Sent::Failed { .. } = io.send(client, &mut [Piece::Lent(&self.scratch)]) {
-            self.client_write_failed(io, id);
-            return Next::Ended;
+        match (io.send(client, &mut [Piece::Lent(&self.scratch)]), upstream) {
+            (Sent::Failed { .. }, _) => {
+                self.client_write_failed(io, id);
+                return Next::Ended;
+            }
+            // Whoever does not read its interim responses gets no more of them (`client_drained`).
+            (Sent::Stuck, Some(upstream)) => io.pause(upstream),
+            _ => {}
         }
         Next::Interim(head.len)
     }

@@ -2,7 +2,7 @@
 //! endpoint, so that neither grows in Weir.
 
 use std::io::Write as _;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -101,6 +101,39 @@ fn requests_sent_faster_than_served_wait_in_the_kernel() {
     writing.join().unwrap();
     *state.0.lock().unwrap() = 0;
     state.1.notify_all();
+}
+
+/// Guards against interim responses that pile up before a client that does not read: they have no number.
+#[test]
+fn interim_responses_that_are_not_read_stay_at_the_endpoint() {
+    const INTERIM: usize = 4_000;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let timeouts = "response_head = \"1m\"";
+    let mut weir = Setup::port(listener.local_addr().unwrap().port()).table("timeouts", timeouts).run();
+    let before = resident_kib(&mut weir);
+    let mut client = weir.client();
+    client.send_raw("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let (mut endpoint, _) = listener.accept().unwrap();
+    let sent = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&sent);
+    let writing = std::thread::spawn(move || {
+        let interim = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "l".repeat(16 * 1024));
+        for _ in 0..INTERIM {
+            endpoint.write_all(interim.as_bytes()).unwrap();
+            *counter.lock().unwrap() += 1;
+        }
+        endpoint.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        endpoint
+    });
+    let taken = wait_for_standstill(|| *sent.lock().unwrap(), INTERIM);
+    let grown = resident_kib(&mut weir).saturating_sub(before);
+    assert!(grown < GROWTH_KIB, "resident memory grew by {grown} KiB: {taken} interim responses were taken");
+    assert!(taken < INTERIM, "all {INTERIM} interim responses were taken for a client that reads nothing");
+    for _ in 0..INTERIM {
+        assert!(client.read_head().unwrap().start_line.starts_with("HTTP/1.1 103 "));
+    }
+    assert_eq!(client.read_response().unwrap().text(), "ok");
+    writing.join().unwrap();
 }
 
 /// Guards against a pause for the sake of the stash while the stash holds a part of the running request: its end would
