@@ -11,7 +11,7 @@ use crate::sim::Sim;
 use crate::weir::Weir;
 
 /// Rests: lingering connections, late closes and housekeeping are over by then.
-const REST: Duration = Duration::from_secs(6);
+const REST: Duration = Duration::from_secs(65);
 
 impl Sim {
     /// What holds at every moment.
@@ -104,6 +104,12 @@ impl Sim {
             assert_eq!(state.load.in_flight(), 0, "load of {name} at rest");
             assert_eq!(state.permits.in_flight(), 0, "places at {name} at rest");
             assert_eq!(state.permits.waiting(), 0, "waiting for {name} at rest");
+            for worker in 0..weir.workers.len() {
+                assert!(
+                    !state.waits_for_connection(worker),
+                    "worker {worker} waits for a connection to {name} at rest"
+                );
+            }
             // Between those, workers that have stopped can only have taken nothing with them.
             if running == weir.workers.len() || running == 0 {
                 let open = pooled.get(&(*cluster, state.id)).copied().unwrap_or(0);
@@ -211,6 +217,19 @@ impl Sim {
                     publication.panic[cluster] || publication.members[cluster].contains(&address)
                 });
                 assert!(may, "request {id} went to {address:?} at {at:?}, long after it was taken out");
+            }
+        }
+    }
+
+    /// No request took longer than this to reach an origin.
+    ///
+    /// # Panics
+    /// If one did.
+    pub fn check_reached_within(&self, limit: Duration) {
+        for (id, entry) in self.book.borrow().entries.iter().enumerate() {
+            if let Some((at, _)) = entry.arrivals.first() {
+                let took = at.since(entry.began);
+                assert!(took <= limit, "request {id} was on its way for {took:?}: {entry:?}");
             }
         }
     }

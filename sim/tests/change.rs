@@ -91,3 +91,37 @@ fn endpoints_are_replaced_under_load() {
         sim.check_excluded(0, Duration::from_secs(25));
     });
 }
+
+/// Guards against messages about an endpoint that has left: a place granted there, a connection on its way to another
+/// worker, the room that a closed one makes. Requests that went there before still need all of these.
+#[test]
+fn endpoints_leave_while_their_connections_move() {
+    for_each_seed("endpoints_leave_while_their_connections_move", 16, |seed| {
+        let mut sim = Sim::rough(seed);
+        let manners = Manners { closes_after: (seed % 4 == 0).then_some(1..=6), ..Manners::default() };
+        let orders = sim.service("orders", 3, &manners);
+        let text = format!(
+            "[[listener]]\nbind = \"192.0.2.1:80\"\ncluster = \"orders\"\n\
+             [cluster.orders]\nendpoints = {}\nhealth = {{ enabled = false }}\noutlier = {{ enabled = false }}\n\
+             retry = {{ attempts = 10, min_per_second = 100000 }}\n\
+             pool = {{ max_connections = {} }}\nlimit = {{ queue_timeout = \"20s\" }}",
+            sim.endpoints(orders),
+            1 + seed % 3
+        );
+        sim.weir(3 + seed as usize % 6, &text);
+        let think = Duration::ZERO..=Duration::from_millis(3);
+        let abort_permille = if seed % 2 == 0 { 0 } else { 200 };
+        sim.clients(
+            3,
+            &Habits { requests: 150, connections: 8, think, post_permille: 0, abort_permille, ..Habits::default() },
+        );
+        for round in 0..60 {
+            sim.play(Duration::from_micros(500 + 1_300 * (seed + round) % 9_000));
+            let first = ((seed + round) % 3) as usize;
+            sim.reconfigure(0, orders, &[first, (first + 1) % 3][..=round as usize % 2]);
+        }
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+        sim.check_all_served();
+    });
+}

@@ -6,6 +6,8 @@ use weir_core::Reason;
 use weir_net::mem::{Fault, NetConfig, Pieces};
 use weir_sim::{Habits, Manners, Sim, for_each_seed};
 
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// Many impatient connections before few places.
 fn crowd() -> Habits {
     Habits { connections: 8, requests: 60, think: Duration::ZERO..=Duration::from_millis(3), ..Habits::default() }
@@ -72,6 +74,82 @@ fn connections_move_between_workers() {
         sim.play_to_the_end(Duration::from_mins(10));
         sim.check();
         sim.check_all_served();
+    });
+}
+
+/// Guards against places that are granted to somebody who has just left, connections on their way to such a one, and debts
+/// to him: each must go on to the next who waits. Without that a place less is there each time, until nobody is served.
+#[test]
+fn who_leaves_the_line_takes_no_place_along() {
+    for_each_seed("who_leaves_the_line_takes_no_place_along", 16, |seed| {
+        let mut sim = Sim::rough(seed);
+        let manners = Manners { closes_after: (seed % 3 == 0).then_some(1..=4), ..Manners::default() };
+        let orders = sim.service("orders", 1, &manners);
+        let text = format!(
+            r#"
+            [[listener]]
+            bind = "192.0.2.1:80"
+            cluster = "orders"
+            [cluster.orders]
+            endpoints = {}
+            health = {{ enabled = false }}
+            outlier = {{ enabled = false }}
+            pool = {{ max_connections = {} }}
+            limit = {{ max_requests = {}, queue_timeout = "{}ms" }}
+            "#,
+            sim.endpoints(orders),
+            1 + seed % 2,
+            1 + seed % 2,
+            // About as long as it takes to be served: time-outs and grants cross.
+            [5, 10, 20, 40][seed as usize % 4]
+        );
+        sim.weir(2 + seed as usize % 7, &text);
+        sim.clients(2, &Habits { abort_permille: 300, requests: 150, ..crowd() });
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+        sim.check_reasons(&[Reason::PoolWaitTimeout, Reason::UpstreamReset, Reason::UpstreamClosed]);
+    });
+}
+
+/// Guards against connections that hold a place and serve nobody: those opened ahead of demand by one worker while another
+/// one waits, and those too old to be used again that have not been closed yet. Nobody waits for housekeeping.
+#[test]
+fn idle_connections_elsewhere_keep_nobody_waiting() {
+    for_each_seed("idle_connections_elsewhere_keep_nobody_waiting", 16, |seed| {
+        // No request is longer than a window: what takes time is the wait.
+        let net = NetConfig { window: 65_536..=65_536, pieces: Pieces::Whole, ..NetConfig::rough(seed) };
+        let mut sim = Sim::new(seed, net);
+        // Two connections at most, and never more than two requests.
+        let is_warm = seed % 2 == 0;
+        let manners = Manners {
+            closes_after: is_warm.then_some(1..=1),
+            service_time: if is_warm { Duration::from_secs(1)..=Duration::from_secs(2) } else { MOMENT..=5 * MOMENT },
+            ..Manners::default()
+        };
+        let orders = sim.service("orders", 1, &manners);
+        let pool = if is_warm { "min_idle = 2" } else { "idle_timeout = \"5ms\"" };
+        let text = format!(
+            r#"
+            [[listener]]
+            bind = "192.0.2.1:80"
+            cluster = "orders"
+            [cluster.orders]
+            endpoints = {}
+            health = {{ enabled = false }}
+            outlier = {{ enabled = false }}
+            pool = {{ max_connections = 2, {pool} }}
+            retry = {{ attempts = 10, min_per_second = 100000 }}
+            limit = {{ queue_timeout = "30s" }}
+            "#,
+            sim.endpoints(orders),
+        );
+        sim.weir(3 + seed as usize % 4, &text);
+        let think = Duration::ZERO..=Duration::from_millis(300);
+        sim.clients(2, &Habits { connections: 1, requests: 100, post_permille: 0, think, ..Habits::default() });
+        sim.play_to_the_end(Duration::from_mins(10));
+        sim.check();
+        sim.check_all_served();
+        sim.check_reached_within(Duration::from_millis(400));
     });
 }
 

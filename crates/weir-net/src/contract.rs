@@ -72,13 +72,18 @@ pub enum Sent {
     },
 }
 
+/// A lingering connection whose peer takes none of the last bytes is given up after this many times its lingering time:
+/// the kernel tells of room only when a third of its buffer is free, which takes a slow reader much longer than a FIN.
+pub const FLUSH_FACTOR: u32 = 30;
+
 /// How to close.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Close {
     /// Now. Stuck bytes are dropped; unread input makes the kernel send RST.
     Now,
-    /// After the stuck bytes are written (as long as the peer takes some now and then): half-close, then read and
-    /// discard for at most this long, so that the peer sees the last response and not a reset (RFC 9112 section 9.6).
+    /// After the stuck bytes are written (as long as the peer takes some now and then, see [`FLUSH_FACTOR`]): half-close,
+    /// then read and discard for at most this long, so that the peer sees the last response and not a reset (RFC 9112
+    /// section 9.6).
     Linger(Duration),
     /// With RST at once.
     Reset,

@@ -11,7 +11,9 @@ mod mailbox;
 pub mod mem;
 mod process;
 
-pub use contract::{Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Protocol, PumpEnd, Sent};
+pub use contract::{
+    Close, ConnId, ConnectOptions, Detached, FLUSH_FACTOR, Io, IoFault, ListenerId, Piece, Protocol, PumpEnd, Sent,
+};
 pub use listen::{Bound, ListenError, ListenOptions, SocketFile, bind_listener};
 pub use mailbox::{Mailbox, Sender, Undelivered, Wake};
 pub use process::{PrivilegeError, check_user, drop_privileges, raise_nofile};

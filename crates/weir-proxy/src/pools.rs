@@ -79,7 +79,7 @@ impl Worker {
         self.stats.pool_waits.inc();
         endpoint.waiting.push_back((id, exchange.client));
         endpoint.state.begin_connection_wait(self.id);
-        let (cluster, endpoint_id) = (endpoint.cluster, endpoint.state.id);
+        let (cluster, record) = (endpoint.cluster, Arc::clone(&endpoint.state));
         if let Some(plan) = config.clusters.get(exchange.cluster as usize) {
             // One deadline over the wait for a place and this one, however often a connection slips away.
             if exchange.wait_deadline == Instant::FAR {
@@ -87,15 +87,16 @@ impl Worker {
             }
             io.set_deadline(exchange.client, Some(exchange.wait_deadline));
         }
-        self.ask_others(cluster, endpoint_id);
+        self.ask_others(cluster, &record);
         // It may have become free before the others were asked.
-        self.shared.tell_worker(self.id, Message::Room { cluster, endpoint: endpoint_id });
+        self.shared.tell_worker(self.id, Message::Room { cluster, endpoint: record.id });
     }
 
     /// Asks every other worker for a connection.
-    fn ask_others(&self, cluster: ClusterId, endpoint: EndpointId) {
+    fn ask_others(&self, cluster: ClusterId, endpoint: &EndpointRecord) {
         for worker in (0..self.shared.workers()).filter(|&worker| worker != self.id) {
-            self.shared.tell_worker(worker, Message::Yield { cluster, endpoint, worker: self.id });
+            let message = Message::Yield { cluster, endpoint: Arc::clone(endpoint), worker: self.id };
+            self.shared.tell_worker(worker, message);
         }
     }
 
@@ -105,7 +106,7 @@ impl Worker {
         if let Some(endpoint) = self.endpoints.get(local)
             && !endpoint.waiting.is_empty()
         {
-            self.ask_others(endpoint.cluster, endpoint.state.id);
+            self.ask_others(endpoint.cluster, &endpoint.state);
         }
     }
 
@@ -134,20 +135,21 @@ impl Worker {
         &mut self,
         io: &mut I,
         cluster: ClusterId,
-        endpoint: EndpointId,
+        endpoint: &EndpointRecord,
         worker: usize,
     ) {
-        let Some(local) = self.endpoints.find(cluster, endpoint) else { return };
-        let Some(entry) = self.endpoints.get_mut(local) else { return };
-        if !entry.owed.contains(&worker) {
-            entry.owed.push_back(worker);
-        }
-        self.serve_owed(io, local);
-        // What this worker had may have been closed just before it was asked.
-        if let Some(entry) = self.endpoints.get_mut(local)
-            && entry.state.connections.granted() < entry.state.connections.0.max()
+        if let Some(local) = self.endpoints.find(cluster, endpoint.id)
+            && let Some(entry) = self.endpoints.get_mut(local)
         {
-            self.shared.tell_worker(worker, Message::Room { cluster, endpoint });
+            if !entry.owed.contains(&worker) {
+                entry.owed.push_back(worker);
+            }
+            self.serve_owed(io, local);
+        }
+        // What this worker had may have been closed just before it was asked, and the entry with it if the endpoint has
+        // left the configuration.
+        if endpoint.connections.granted() < endpoint.connections.0.max() {
+            self.shared.tell_worker(worker, Message::Room { cluster, endpoint: endpoint.id });
         }
     }
 

@@ -53,8 +53,8 @@ pub enum Message {
     Yield {
         /// To which endpoint.
         cluster: ClusterId,
-        /// To which endpoint.
-        endpoint: EndpointId,
+        /// To which endpoint: the record itself, since the endpoint may have left the configuration meanwhile.
+        endpoint: EndpointRecord,
         /// The worker that asks.
         worker: usize,
     },
@@ -255,7 +255,7 @@ impl Worker {
             Message::Adopt { cluster, endpoint, .. } => self.return_connection(cluster, &endpoint),
             Message::Yield { cluster, endpoint, worker } => {
                 // Its connections are closed: there may be room.
-                self.shared.tell_worker(worker, Message::Room { cluster, endpoint });
+                self.shared.tell_worker(worker, Message::Room { cluster, endpoint: endpoint.id });
             }
             Message::Refresh | Message::Room { .. } | Message::Drain | Message::Stop => {}
         }
@@ -392,7 +392,7 @@ impl<I: Io> Protocol<I> for Worker {
         match message {
             Message::Refresh => self.refresh(io),
             Message::Granted { cluster, endpoint, waiter } => self.granted(io, cluster, &endpoint, waiter),
-            Message::Yield { cluster, endpoint, worker } => self.yield_connection(io, cluster, endpoint, worker),
+            Message::Yield { cluster, endpoint, worker } => self.yield_connection(io, cluster, &endpoint, worker),
             Message::Adopt { cluster, endpoint, conn, meta } => {
                 self.adopt_connection(io, cluster, &endpoint, conn, meta);
             }

@@ -368,3 +368,17 @@ fn reuse_and_opening_are_counted() {
     assert_eq!(weir.metric("weir_endpoint_connections", &["idle"]), Some(1.0));
     assert_eq!(weir.metric("weir_endpoint_connections", &["busy"]), Some(0.0));
 }
+
+/// Guards against counting connections that the endpoint ends in order, with its last response, as broken ones.
+#[test]
+fn a_connection_that_its_endpoint_ends_in_order_is_closed_by_the_peer() {
+    let origin = Origin::start(|_| Reply::text("x").closing());
+    let weir = pool(1, &origin, "");
+    let mut client = weir.client();
+    for _ in 0..5 {
+        assert_eq!(client.get("/").unwrap().status, 200);
+    }
+    let closed = |reason: &str| weir.metric("weir_pool_closed_total", &[reason]).unwrap_or(0.0);
+    eventually(PATIENCE, "all are counted", || if closed("peer") > 4.5 { Ok(()) } else { Err(closed("peer")) });
+    assert_eq!((closed("peer"), closed("error")), (5.0, 0.0));
+}

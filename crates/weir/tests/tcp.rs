@@ -351,6 +351,57 @@ fn an_endpoint_at_its_maximum_is_passed_over() {
     assert!(a.accepted.load(Ordering::SeqCst) >= 2);
 }
 
+/// Guards against a session that looks for a place for ever: what it passes by is remembered for eight endpoints only, so
+/// that with nine the worker spun. It is refused at once, and others are served when a place is free again.
+#[test]
+fn more_full_endpoints_than_are_remembered_are_a_refusal() {
+    let servers: Vec<Echo> = (0..9).map(|_| Echo::start("a")).collect();
+    let ports: Vec<u16> = servers.iter().map(Echo::port).collect();
+    for balance in ["round_robin", "least_connections", "random"] {
+        let full = "[cluster.c.pool]\nmax_connections = 1\n[cluster.c.health]\nenabled = false\n";
+        let weir = tcp(&ports, &format!("balance = \"{balance}\"\n{full}"));
+        eventually(PATIENCE, "the wait for the listener is over", || {
+            weir.metric("weir_tcp_sessions_open", &[]) == Some(0.0)
+        });
+        let mut held: Vec<TcpStream> = Vec::new();
+        eventually(PATIENCE, "all nine are full", || {
+            let mut client = connect(&weir);
+            if client.read_exact(&mut [0]).is_ok() {
+                held.push(client);
+            }
+            held.len() == 9
+        });
+        for _ in 0..4 {
+            let mut client = connect(&weir);
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let seen = client.read(&mut [0]);
+            assert!(matches!(&seen, Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset), "{balance}: {seen:?}");
+        }
+        eventually(PATIENCE, "they are in the log", || {
+            let lines = log_lines(&weir);
+            // No endpoint was attempted: none had a place.
+            let refused = lines.iter().filter(|line| {
+                line["end"] == "W:acquire" && line["reason"] == "pool_queue_full" && line["attempts"] == 0
+            });
+            if refused.count() >= 4 { Ok(()) } else { Err(lines) }
+        });
+        held.pop();
+        eventually(PATIENCE, "a place that is free again is given", || {
+            let mut client = connect(&weir);
+            client.read_exact(&mut [0]).is_ok()
+        });
+        held.clear();
+        eventually(PATIENCE, "all have ended", || weir.metric("weir_tcp_sessions_open", &[]) == Some(0.0));
+        // Each session is one line and one count.
+        let lines = eventually(PATIENCE, "all are logged", || {
+            let lines = log_lines(&weir).len();
+            let counted = weir.metric("weir_tcp_sessions_total", &[]);
+            if counted == Some(lines as f64) { Ok(lines) } else { Err((lines, counted)) }
+        });
+        assert!(lines >= 14);
+    }
+}
+
 #[test]
 fn redis_works_through_it() {
     let dir = TempDir::new("redis");

@@ -9,14 +9,14 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv, sockopt};
 use weir_core::Instant;
 
+use super::WORK_ROUNDS;
 use super::accept::Accepted;
 use super::fault::fault_of;
 use super::io::{Dialled, EpollIo, UNIX_RETRY, dial};
 use super::pump::{Tools, Turn};
 use super::slab::{Flags, Peer, Slot};
 use super::write::Flushed;
-use super::{FLUSH_FACTOR, WORK_ROUNDS};
-use crate::contract::{ConnId, IoFault, Protocol, PumpEnd};
+use crate::contract::{ConnId, FLUSH_FACTOR, IoFault, Protocol, PumpEnd};
 
 /// Reads of one connection before others get their turn: at most 256 KiB.
 const READS_PER_TURN: usize = 4;
@@ -386,6 +386,8 @@ impl<P: Protocol<EpollIo>> Dispatch<'_, P> {
                 Ok(Flushed::Blocked { .. }) => slot.deadline = now + linger.saturating_mul(FLUSH_FACTOR),
                 Ok(Flushed::All) => {
                     slot.deadline = now + linger;
+                    // Earlier than before.
+                    self.io.cover(conn);
                     self.io.finish_output(conn);
                 }
                 Err(_) => return drop(self.io.remove(conn)),

@@ -12,7 +12,6 @@ use rustix::net::{
 };
 use weir_core::{Address, Instant, WallTime};
 
-use super::FLUSH_FACTOR;
 use super::accept::Listeners;
 use super::clock::{Clock, Wall};
 use super::fault::fault_of;
@@ -21,7 +20,7 @@ use super::slab::{Flags, Peer, Slab, Slot};
 use super::timers::Timers;
 use super::wheel::Wheel;
 use super::write::{Buffers, empty, len_of, write_pieces};
-use crate::contract::{Close, ConnId, ConnectOptions, Detached, Io, IoFault, ListenerId, Piece, Sent};
+use crate::contract::{Close, ConnId, ConnectOptions, Detached, FLUSH_FACTOR, Io, IoFault, ListenerId, Piece, Sent};
 
 /// Slot numbers that no connection has: events of the mailbox and of listening sockets.
 pub(super) const WAKE_INDEX: u32 = u32::MAX;

@@ -44,9 +44,6 @@ use io::{LISTENER_INDEX, WAKE_INDEX};
 
 /// Bytes read at once, and so the largest `on_data`.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
-/// A lingering connection whose peer takes none of the last bytes is given up after this many times its lingering time:
-/// the kernel tells of room only when a third of its buffer is free, which takes a slow reader much longer than a FIN.
-const FLUSH_FACTOR: u32 = 30;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
 /// Rounds of local work at a time. Few, since what a round leaves (a bulk flow) must not keep new events

@@ -6,7 +6,7 @@ use super::net::{Event, MemIo};
 use super::node::{NodeId, NodeState};
 use super::pair::{EndKey, Owner, Segment};
 use super::trace::Step;
-use crate::IoFault;
+use crate::contract::{FLUSH_FACTOR, IoFault};
 
 impl MemIo {
     /// Takes the end from its protocol: its token is stale, its pumps are over.
@@ -125,10 +125,10 @@ impl MemIo {
 
     /// Begins the life after `Close::Linger`. The end has no token any more.
     pub(super) fn start_linger(&mut self, key: EndKey, patience: Duration) {
-        let until = self.now + patience;
         let Some(end) = self.pairs.end_mut(key) else {
             return;
         };
+        let until = self.now + patience_with(end.stuck.is_empty(), patience);
         end.owner = Owner::Lingering(until, patience);
         let node = end.node;
         self.node_mut(node).lingering.insert(key);
@@ -155,13 +155,20 @@ impl MemIo {
         let Some(end) = self.pairs.end_mut(key) else {
             return;
         };
+        let mut look = None;
         if (end.stuck.len(), end.fin_sent) != before {
-            end.owner = Owner::Lingering(now + patience, patience);
+            let until = now + patience_with(end.stuck.is_empty(), patience);
+            end.owner = Owner::Lingering(until, patience);
+            // Earlier than before, from here on; a later time is seen by the look that is scheduled already.
+            look = end.stuck.is_empty().then_some(until);
         }
         end.used -= end.received.len();
         end.received.clear();
         if end.fin_sent && end.fin_received {
             return self.bury(key);
+        }
+        if let Some(until) = look {
+            self.schedule(until, Event::Linger(key));
         }
         self.unblock(key.peer());
     }
@@ -209,4 +216,9 @@ impl MemIo {
     fn draw_discard(&mut self) -> bool {
         self.rng.below(1_000) < u64::from(self.config.reset_discards_permille)
     }
+}
+
+/// How long a lingering end waits for its peer's next sign of life.
+fn patience_with(nothing_to_write: bool, patience: Duration) -> Duration {
+    if nothing_to_write { patience } else { patience.saturating_mul(FLUSH_FACTOR) }
 }

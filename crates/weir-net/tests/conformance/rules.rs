@@ -1,6 +1,7 @@
 //! One test per promise of the contract. The checks that hold for every callback are in `Checked`, which
 //! surrounds each actor.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ macro_rules! for_each_rule {
             half_close_works_both_ways
             closing_with_unread_input_resets
             lingering_lets_the_peer_read_the_last_bytes
+            lingering_gives_a_slow_reader_more_time_than_a_fin
             closing_with_reset_resets
             a_pump_moves_exactly_its_limit
             a_pump_ends_with_its_source
@@ -355,6 +357,39 @@ pub(crate) fn lingering_lets_the_peer_read_the_last_bytes(stage: &mut Stage) {
     stage.wait_for(&client, &Event::Eof(conn));
     assert!(client.received(conn) == pattern(much));
     assert!(!client.is_reset(conn));
+}
+
+/// Guards against giving up stuck bytes after the time that is for the peer's end: at first, and after some were taken.
+pub(crate) fn lingering_gives_a_slow_reader_more_time_than_a_fin(stage: &mut Stage) {
+    const LINGER: Duration = Duration::from_millis(400);
+    let much = stage.much();
+    // Some is read then, so that there is room for some of what is stuck.
+    let enough = much / 200_000;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&seen);
+    let client = stage.reacting(move |io, event| {
+        if let Event::Data(conn) = *event
+            && counter.fetch_add(1, Ordering::Relaxed) + 1 == enough
+        {
+            io.pause(conn);
+        }
+    });
+    let server = stage.host();
+    let (conn, other) = stage.connect(&client, &server);
+    stage.ask(&client, move |io| io.pause(conn));
+    stage.ask(&server, move |io| {
+        assert_eq!(io.send(other, &mut [Piece::Owned(pattern(much))]), Sent::Stuck);
+        io.close(other, Close::Linger(LINGER));
+    });
+    stage.pass(2 * LINGER);
+    stage.ask(&client, move |io| io.resume(conn));
+    stage.wait(&client, |_| (seen.load(Ordering::Relaxed) >= enough).then_some(()));
+    stage.pass(2 * LINGER);
+    stage.ask(&client, move |io| io.resume(conn));
+    stage.wait_for(&client, &Event::Eof(conn));
+    assert!(client.received(conn) == pattern(much));
+    // And no longer than that for the end.
+    stage.ask_until(&server, &0, |io| io.lingering());
 }
 
 pub(crate) fn closing_with_reset_resets(stage: &mut Stage) {

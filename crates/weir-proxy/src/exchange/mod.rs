@@ -141,7 +141,7 @@ pub(crate) struct Exchange {
     /// A byte of the response (interim ones included) has been given to the client's connection.
     pub(crate) response_begun: bool,
     /// Interim responses so far, of all attempts.
-    pub(crate) interim_responses: u8,
+    pub(crate) interim_responses: u16,
     pub(crate) status: u16,
     pub(crate) keep_client: bool,
     pub(crate) keep_upstream: bool,

@@ -144,8 +144,8 @@ impl Worker {
         match self.exchanges.get(id.0).map(|exchange| &exchange.state) {
             Some(State::Relaying) => self.await_progress(io, id),
             Some(State::Tunnel) => self.tunnel_waits(io, id),
-            // The rest of an earlier answer: this request's own deadline stands.
-            _ => return,
+            // The rest of an earlier answer, or interim responses: this request's own deadline stands.
+            _ => {}
         }
         if let Some(upstream) = self.exchanges.get_mut(id.0).and_then(|exchange| exchange.upstream) {
             io.resume(upstream);

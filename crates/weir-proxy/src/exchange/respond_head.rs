@@ -10,8 +10,9 @@ use super::forward::{self, ResponseParts};
 use super::{BodyOut, ExchangeId, State};
 use crate::worker::Worker;
 
-/// Interim responses of one exchange that are relayed; more are a fault of the endpoint.
-const INTERIM_RESPONSES: u8 = 32;
+/// Interim responses of one exchange that are relayed; more are a fault of the endpoint. A server that says 102 (Processing)
+/// every few seconds is far below it.
+const INTERIM_RESPONSES: u16 = 1_000;
 
 /// What a response head leads to.
 enum Next {
@@ -120,10 +121,16 @@ impl Worker {
         let client = exchange.client;
         self.scratch.clear();
         forward::write_interim_head(&mut self.scratch, head);
+        let upstream = exchange.upstream;
         exchange.bytes_out += self.scratch.len() as u64;
-        if let Sent::Failed { .. } = io.send(client, &mut [Piece::Lent(&self.scratch)]) {
-            self.client_write_failed(io, id);
-            return Next::Ended;
+        match (io.send(client, &mut [Piece::Lent(&self.scratch)]), upstream) {
+            (Sent::Failed { .. }, _) => {
+                self.client_write_failed(io, id);
+                return Next::Ended;
+            }
+            // Whoever does not read its interim responses gets no more of them (`client_drained`).
+            (Sent::Stuck, Some(upstream)) => io.pause(upstream),
+            _ => {}
         }
         Next::Interim(head.len)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use weir_test::Weir;
 
-use crate::setup::Setup;
+use crate::setup::{Setup, resident_kib};
 
 const MIB: usize = 1 << 20;
 /// Size of a body.
@@ -17,13 +17,6 @@ const GROWTH_KIB: u64 = 16 * 1024;
 const SLOW: Duration = Duration::from_secs(2);
 /// A chunk: the line, the data, the line end.
 const CHUNK: usize = 64 * 1024;
-
-/// Resident memory of the process, in KiB.
-fn resident_kib(weir: &mut Weir) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", weir.process().pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
 
 fn read_head(stream: &mut TcpStream) {
     let mut head = Vec::new();

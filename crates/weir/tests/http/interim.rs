@@ -79,6 +79,9 @@ fn rfc9110_15_2_http10_gets_no_interim_responses() {
     assert_eq!((response.text().as_str(), response.interim.len()), ("a", 0));
 }
 
+/// Interim responses that one request may have.
+const BOUND: usize = 1_000;
+
 #[test]
 fn rfc9110_15_2_interim_responses_are_bounded() {
     let server = Hostile::always(vec![Step::ReadHead, Step::Endless(b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec())]);
@@ -86,22 +89,24 @@ fn rfc9110_15_2_interim_responses_are_bounded() {
     let mut client = weir.client();
     let response = client.get("/").unwrap();
     assert_eq!(response.status, 502);
-    assert!(response.interim.len() < 100, "{} interim responses", response.interim.len());
+    assert_eq!(response.interim.len(), BOUND);
 }
 
 #[test]
 fn rfc9110_15_2_interim_responses_are_bounded_however_they_arrive() {
     let interim = "HTTP/1.1 103 Early Hints\r\n\r\n";
-    for (count, version, status) in [(32, "1.1", 200), (33, "1.1", 502), (32, "1.0", 200), (33, "1.0", 502)] {
+    for (count, version, status) in
+        [(BOUND, "1.1", 200), (BOUND + 1, "1.1", 502), (BOUND, "1.0", 200), (BOUND + 1, "1.0", 502)]
+    {
         let bytes = format!("{}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", interim.repeat(count));
         // Each one by itself, and all at once.
-        let every = std::time::Duration::from_millis(2);
+        let every = std::time::Duration::from_micros(20);
         let dribble = Step::Dribble { bytes: bytes.clone().into_bytes(), size: interim.len(), every };
         for step in [dribble, Step::send(bytes)] {
             let server = Hostile::always(vec![Step::ReadHead, step, Step::ReadUntilClosed]);
             let response = ask(&front(&server), format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n"));
             assert_eq!(response.status, status, "{count} before the response, HTTP/{version}");
-            let relayed = if version == "1.0" { 0 } else { 32 };
+            let relayed = if version == "1.0" { 0 } else { BOUND };
             assert_eq!(response.interim.len(), relayed, "{count} before the response, HTTP/{version}");
         }
     }

@@ -112,3 +112,10 @@ pub(crate) fn assert_closed(client: &mut Client) {
 pub(crate) fn pairs(fields: &[(String, String)]) -> Vec<(&str, &str)> {
     fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
+
+/// Resident memory of the process, in KiB.
+pub(crate) fn resident_kib(weir: &mut Weir) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", weir.process().pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

@@ -190,6 +190,53 @@ fn a_refused_connection_takes_it_down_at_once_and_probes_soon() {
     assert_eq!(answer(&mut checker, Ok(())), (at(6_000), vec![Output::Changed(A, Health::Up)]));
 }
 
+/// Guards against counting a probe that this machine could not make: failures in a row stay what they were, and it is
+/// made again after the fast interval.
+#[test]
+fn a_probe_that_could_not_be_made_counts_neither_way() {
+    let params = Params { rise: 2, fall: 2, ..exact() };
+    let fast = params.fast_interval;
+    let mut checker = Checker::new(params);
+    checker.set_endpoints(&[A], at(0), 1);
+    let mut results =
+        [Some(Ok(())), None, Some(FAILED), None, None, Some(Ok(())), Some(FAILED), None, Some(FAILED)].iter();
+    let (mut now, mut states) = (at(0), Vec::new());
+    let mut lost_at = None;
+    while results.len() > 0 {
+        while let Some(output) = checker.poll_output() {
+            match output {
+                Output::StartProbe(probe, _) => {
+                    if let Some(lost) = lost_at.take() {
+                        assert_eq!(now, lost + fast, "the next one comes after the fast interval");
+                    }
+                    let Some(result) = results.next() else { break };
+                    if let Some(result) = result {
+                        checker.handle_probe_result(probe, now, *result);
+                    } else {
+                        checker.handle_probe_lost(probe, now);
+                        lost_at = Some(now);
+                        // A second word on it changes nothing.
+                        checker.handle_probe_result(probe, now, FAILED);
+                    }
+                }
+                Output::Changed(_, health) => states.push((results.len(), health)),
+                _ => {}
+            }
+        }
+        if let Some(next) = checker.poll_timeout() {
+            now = now.max(next);
+            checker.handle_timeout(now);
+        }
+    }
+    while let Some(output) = checker.poll_output() {
+        if let Output::Changed(_, health) = output {
+            states.push((results.len(), health));
+        }
+    }
+    // Up with the first answer; down with the second failure in a row, though one was lost between the two.
+    assert_eq!(states, [(8, Health::Up), (0, Health::Down)]);
+}
+
 #[test]
 fn switched_off_all_are_up_and_nothing_is_probed() {
     let mut checker = Checker::new(Params { enabled: false, ..exact() });
