@@ -10,7 +10,7 @@
 //! | `%3f` (other) | `%3F`, in capitals |
 //! | `/./`, `/a/../`, `%2e` likewise | resolved |
 //! | `/..` above the root | rejected: RFC 3986 would clamp; nobody means it |
-//! | `/..;x/`, `/.;x/` | rejected: some servers cut the parameters off first |
+//! | `/..;x/`, `/.;x/`, also with `%3B` | rejected: some servers cut the parameters off first |
 //! | `%2F`, `%5C` | kept or rejected by [`PathPolicy::encoded_slash`]; never a separator |
 //! | `..` set off by `%2F` or `%5C` | rejected under either policy |
 //! | `\` | as `%5C`: some servers take it for `/` |
@@ -138,7 +138,9 @@ fn kind_of(segment: &[u8]) -> Segment {
     loop {
         let end = part.windows(3).position(|three| matches!(three, b"%2F" | b"%5C"));
         let inner = &part[..end.unwrap_or(part.len())];
-        let name = &inner[..memchr::memchr(b';', inner).unwrap_or(inner.len())];
+        let parameters =
+            inner.iter().enumerate().position(|(at, _)| matches!(&inner[at..], [b';', ..] | [b'%', b'3', b'B', ..]));
+        let name = &inner[..parameters.unwrap_or(inner.len())];
         hidden |= matches!(name, b"." | b"..");
         match end {
             Some(end) => part = &part[end + 3..],
@@ -311,6 +313,9 @@ mod tests {
             "/a/..;x=y/b",
             "/a/.;/b",
             "/a/%2e%2e;/b",
+            "/a/..%3b/b",
+            "/a/..%3Bx=y",
+            "/a/.%3b/b",
             "/a%2f../b",
             "/a%2F..%2Fb",
             "/a/..%2fb",
@@ -373,7 +378,7 @@ mod tests {
 
         #[test]
         fn the_result_is_normal(
-            path in "/([a-c./;\\\\]|\\.\\.?/|%2[eEfF]|%5[cC]|%4[1-3]|%c3|//){0,24}",
+            path in "/([a-c./;\\\\]|\\.\\.?/|%2[eEfF]|%5[cC]|%3[bB]|%4[1-3]|%c3|//){0,24}",
             merge_slashes: bool,
             reject: bool,
         ) {
