@@ -108,6 +108,14 @@ impl Sim {
         self.endpoints_at(service, 80)
     }
 
+    /// The beginning of a configuration: a listener before a cluster `orders`, whose further keys may follow.
+    pub fn front_of(&self, service: Service) -> String {
+        let endpoints = self.endpoints(service);
+        format!(
+            "[[listener]]\nbind = \"192.0.2.1:80\"\ncluster = \"orders\"\n[cluster.orders]\nendpoints = {endpoints}"
+        )
+    }
+
     /// The side of a service that sends back whatever bytes it gets.
     pub fn echo_endpoints(&self, service: Service) -> String {
         self.endpoints_at(service, 81)

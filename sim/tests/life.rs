@@ -18,16 +18,12 @@ fn life_of_a_request() {
         };
         let orders = sim.service("orders", 3, &manners);
         let text = format!(
-            r#"
-            [[listener]]
-            bind = "192.0.2.1:80"
-            cluster = "orders"
-            [cluster.orders]
-            endpoints = {}
+            r"
+            {}
             [cluster.orders.health]
             enabled = false
-            "#,
-            sim.endpoints(orders)
+            ",
+            sim.front_of(orders)
         );
         sim.weir(1 + seed as usize % 3, &text);
         let habits = Habits {

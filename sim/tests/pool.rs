@@ -20,18 +20,14 @@ fn places_are_never_more_than_allowed() {
         let orders = sim.service("orders", 2, &Manners::default());
         let text = format!(
             r#"
-            [[listener]]
-            bind = "192.0.2.1:80"
-            cluster = "orders"
-            [cluster.orders]
-            endpoints = {}
+            {}
             [cluster.orders.health]
             enabled = false
             [cluster.orders.limit]
             max_requests = {}
             queue_timeout = "30s"
             "#,
-            sim.endpoints(orders),
+            sim.front_of(orders),
             1 + seed % 3
         );
         sim.weir(1 + seed as usize % 4, &text);
@@ -55,18 +51,14 @@ fn connections_move_between_workers() {
         let orders = sim.service("orders", 1 + seed as usize % 2, &manners);
         let text = format!(
             r#"
-            [[listener]]
-            bind = "192.0.2.1:80"
-            cluster = "orders"
-            [cluster.orders]
-            endpoints = {}
+            {}
             health = {{ enabled = false }}
             outlier = {{ enabled = false }}
             pool = {{ max_connections = {} }}
             retry = {{ attempts = 10, min_per_second = 100000 }}
             limit = {{ queue_timeout = "30s" }}
             "#,
-            sim.endpoints(orders),
+            sim.front_of(orders),
             1 + seed % 3
         );
         sim.weir(2 + seed as usize % 3, &text);
@@ -87,17 +79,13 @@ fn who_leaves_the_line_takes_no_place_along() {
         let orders = sim.service("orders", 1, &manners);
         let text = format!(
             r#"
-            [[listener]]
-            bind = "192.0.2.1:80"
-            cluster = "orders"
-            [cluster.orders]
-            endpoints = {}
+            {}
             health = {{ enabled = false }}
             outlier = {{ enabled = false }}
             pool = {{ max_connections = {} }}
             limit = {{ max_requests = {}, queue_timeout = "{}ms" }}
             "#,
-            sim.endpoints(orders),
+            sim.front_of(orders),
             1 + seed % 2,
             1 + seed % 2,
             // About as long as it takes to be served: time-outs and grants cross.
@@ -130,18 +118,14 @@ fn idle_connections_elsewhere_keep_nobody_waiting() {
         let pool = if is_warm { "min_idle = 2" } else { "idle_timeout = \"5ms\"" };
         let text = format!(
             r#"
-            [[listener]]
-            bind = "192.0.2.1:80"
-            cluster = "orders"
-            [cluster.orders]
-            endpoints = {}
+            {}
             health = {{ enabled = false }}
             outlier = {{ enabled = false }}
             pool = {{ max_connections = 2, {pool} }}
             retry = {{ attempts = 10, min_per_second = 100000 }}
             limit = {{ queue_timeout = "30s" }}
             "#,
-            sim.endpoints(orders),
+            sim.front_of(orders),
         );
         sim.weir(3 + seed as usize % 4, &text);
         let think = Duration::ZERO..=Duration::from_millis(300);
@@ -163,16 +147,12 @@ fn who_comes_first_is_served_first() {
         let places = 1 + seed % 3;
         let text = format!(
             r#"
-            [[listener]]
-            bind = "192.0.2.1:80"
-            cluster = "orders"
-            [cluster.orders]
-            endpoints = {}
+            {}
             health = {{ enabled = false }}
             pool = {{ max_connections = {} }}
             limit = {{ max_requests = {places}, queue_timeout = "30s" }}
             "#,
-            sim.endpoints(orders),
+            sim.front_of(orders),
             if seed % 2 == 0 { places } else { 100 },
         );
         sim.weir(1 + seed as usize % 4, &text);
@@ -194,17 +174,13 @@ fn waits_end_in_time() {
         let limit = if seed % 2 == 0 { "limit" } else { "pool" };
         let text = format!(
             r#"
-            [[listener]]
-            bind = "192.0.2.1:80"
-            cluster = "orders"
-            [cluster.orders]
-            endpoints = {}
+            {}
             health = {{ enabled = false }}
             outlier = {{ enabled = false }}
             pool = {{ max_connections = {} }}
             limit = {{ max_requests = {}, queue = {}, queue_timeout = "600ms" }}
             "#,
-            sim.endpoints(orders),
+            sim.front_of(orders),
             if limit == "pool" { 2 } else { 100 },
             if limit == "pool" { 100 } else { 2 },
             2 + seed % 20
@@ -225,18 +201,14 @@ fn waiting_for_a_place_and_then_for_a_connection_is_one_wait() {
         let orders = sim.service("orders", 1, &Manners::default());
         let text = format!(
             r#"
-            [[listener]]
-            bind = "192.0.2.1:80"
-            cluster = "orders"
-            [cluster.orders]
-            endpoints = {}
+            {}
             health = {{ enabled = false }}
             outlier = {{ enabled = false }}
             timeouts = {{ connect = "10s" }}
             pool = {{ max_connections = 2 }}
             limit = {{ queue_timeout = "600ms" }}
             "#,
-            sim.endpoints(orders)
+            sim.front_of(orders)
         );
         sim.weir(1 + seed as usize % 3, &text);
         // Who has a place and leaves gives it to the next, but its connect goes on: there is no connection for that one.

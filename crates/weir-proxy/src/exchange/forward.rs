@@ -141,11 +141,7 @@ fn write_request_line<'b>(out: &mut Vec<u8>, parts: &RequestParts<'_, 'b, '_>) -
     }
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
-    if rewrites {
-        rewrite_path(parts.rule, parts.path, out);
-    } else {
-        out.extend_from_slice(parts.path);
-    }
+    rewrite_path(parts.rule, parts.path, out);
     if let Some(query) = head.target.query {
         out.push(b'?');
         out.extend_from_slice(query);

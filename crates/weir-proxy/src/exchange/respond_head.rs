@@ -39,7 +39,7 @@ impl Worker {
             return;
         };
         if upstream.stash.is_empty() {
-            let used = self.response_bytes(io, conn, id, data);
+            let used = self.response_bytes(io, id, data);
             if used < data.len()
                 && let Some(upstream) = self.conns.upstream(conn)
                 && upstream.exchange == Some(id)
@@ -51,7 +51,7 @@ impl Worker {
         }
         let mut joined = std::mem::take(&mut upstream.stash);
         joined.extend_from_slice(data);
-        let used = self.response_bytes(io, conn, id, &joined);
+        let used = self.response_bytes(io, id, &joined);
         joined.drain(..used.min(joined.len()));
         match self.conns.upstream(conn) {
             Some(upstream) if upstream.exchange == Some(id) && !joined.is_empty() => upstream.stash = joined,
@@ -60,7 +60,7 @@ impl Worker {
     }
 
     /// Returns how many bytes were used; what is left needs more behind it.
-    fn response_bytes<I: Io>(&mut self, io: &mut I, conn: ConnId, id: ExchangeId, data: &[u8]) -> usize {
+    fn response_bytes<I: Io>(&mut self, io: &mut I, id: ExchangeId, data: &[u8]) -> usize {
         let mut used = 0;
         // Each pass but the last uses up an interim response, and `interim_head` bounds those.
         loop {
@@ -69,7 +69,7 @@ impl Worker {
                 Some(State::Relaying) => return used + self.relay_response(io, id, &data[used..], false),
                 _ => return data.len(),
             }
-            match self.response_head(io, conn, id, &data[used..]) {
+            match self.response_head(io, id, &data[used..]) {
                 Next::Partial => return used,
                 Next::Interim(n) => used += n,
                 Next::Final(n) => return used + n + self.relay_response(io, id, &data[used + n..], true),
@@ -85,7 +85,7 @@ impl Worker {
         }
     }
 
-    fn response_head<I: Io>(&mut self, io: &mut I, conn: ConnId, id: ExchangeId, data: &[u8]) -> Next {
+    fn response_head<I: Io>(&mut self, io: &mut I, id: ExchangeId, data: &[u8]) -> Next {
         let limits = self.limits_of(id);
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return Next::Ended };
         let facts = RequestMethodFacts { head: exchange.is_head, connect: false };
@@ -100,7 +100,7 @@ impl Worker {
             Ok(Some(head)) if head.status == 101 => self.upgrade_head(io, id, &head),
             Ok(Some(head)) if head.status < 200 => self.interim_head(io, id, &head),
             Ok(Some(head)) => {
-                self.final_head(io, conn, id, &head);
+                self.final_head(io, id, &head);
                 Next::Final(head.len)
             }
         }
@@ -164,8 +164,7 @@ impl Worker {
     }
 
     /// Writes the final head into the scratch; it leaves together with the first bytes of the body.
-    fn final_head<I: Io>(&mut self, io: &mut I, conn: ConnId, id: ExchangeId, head: &ResponseHead<'_, '_>) {
-        let _ = conn;
+    fn final_head<I: Io>(&mut self, io: &mut I, id: ExchangeId, head: &ResponseHead<'_, '_>) {
         let now = io.clock();
         let date = self.date.text(io.wall());
         let Some(exchange) = self.exchanges.get_mut(id.0) else { return };
