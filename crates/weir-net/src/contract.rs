@@ -217,6 +217,13 @@ pub trait Protocol<I: Io> {
     /// What other threads may send to it (see `Mailbox`).
     type Message: Send + 'static;
 
+    /// A hint: events of these connections are about to be handled, in this order. A protocol with much state per
+    /// connection may look at it now, for all of them in one go, so that its memory is fetched at the same time and not
+    /// one connection after the other. Drivers may leave it out; tokens may be stale, and callbacks need not follow.
+    fn upcoming(&self, io: &I, conns: &[ConnId]) {
+        let _ = (io, conns);
+    }
+
     /// Once, before anything else.
     fn on_start(&mut self, io: &mut I) {
         let _ = io;

@@ -82,6 +82,20 @@ impl Conns {
         self.entries[index] = Entry { generation: id.generation, role };
     }
 
+    /// The exchange that a connection serves, without asking whose connection it is.
+    pub(crate) fn exchange(&self, id: ConnId) -> Option<ExchangeId> {
+        match &self.entries.get(id.index as usize)?.role {
+            Role::Client(client) => client.exchange,
+            Role::Upstream(upstream) => upstream.exchange,
+            Role::Free | Role::Tcp { .. } => None,
+        }
+    }
+
+    /// A number from the entry of a connection: to have read it.
+    pub(crate) fn glance(&self, id: ConnId) -> usize {
+        self.entries.get(id.index as usize).map_or(0, |entry| entry.generation as usize)
+    }
+
     /// What the connection is for; `Free` for stale tokens is never returned as live.
     pub(crate) fn role(&mut self, id: ConnId) -> Option<&mut Role> {
         let entry = self.entries.get_mut(id.index as usize)?;

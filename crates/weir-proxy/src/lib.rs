@@ -9,6 +9,7 @@
 //! is healthy (weir-cluster), tokio.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod buffers;
 pub mod census;
 mod conns;

@@ -38,6 +38,11 @@ impl<T> Slab<T> {
         value
     }
 
+    /// Whether the slot that will be filled as the `nth` from now is free (it is): to have its memory near by then.
+    pub(crate) fn glance_free(&self, nth: usize) -> bool {
+        self.free.iter().rev().nth(nth).is_some_and(|&index| self.get(index).is_none())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

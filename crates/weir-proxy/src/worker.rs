@@ -269,6 +269,10 @@ impl Worker {
 impl<I: Io> Protocol<I> for Worker {
     type Message = Message;
 
+    fn upcoming(&self, io: &I, conns: &[ConnId]) {
+        self.look_ahead(io, conns);
+    }
+
     fn on_start(&mut self, io: &mut I) {
         let now = io.now();
         io.set_timer(TIMER_HOUSEKEEPING, Some(now + HOUSEKEEPING));

@@ -7,7 +7,8 @@
 //!
 //! One wake-up: the clock is read, each event is handled, then the local work (connections that were
 //! resumed, or had more input than their fair share), the mailbox, deadlines and timers, and at last
-//! `on_batch`. The loop sleeps only when no local work is left, until the next deadline.
+//! `on_batch`. With many connections the protocol sees the events coming in small groups ([`Protocol::upcoming`]). The
+//! loop sleeps only when no local work is left, until the next deadline.
 //!
 //! Each step names its connection by token and looks it up again after every callback, since a
 //! callback may close anything.
@@ -46,6 +47,11 @@ use io::{LISTENER_INDEX, WAKE_INDEX};
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
+/// Events whose connections the protocol may look at together before they are handled.
+const AHEAD: usize = 8;
+/// With fewer connections than this everything known of them stays in the caches.
+const AHEAD_CONNECTIONS: usize = 512;
+const NOBODY: ConnId = ConnId { index: WAKE_INDEX, generation: 0 };
 /// Rounds of local work at a time. Few, since what a round leaves (a bulk flow) must not keep new events
 /// waiting; the loop looks at the kernel without sleeping and comes back.
 const WORK_ROUNDS: usize = 2;
@@ -195,13 +201,19 @@ impl<M: Send + 'static> Worker<M> {
     fn turn<P: Protocol<EpollIo, Message = M>>(&mut self, protocol: &mut P, events: &[epoll::Event]) {
         let Self { io, mailbox, scratch, work, inbox, due, .. } = self;
         let mut dispatch = Dispatch { io, protocol, scratch };
-        for event in events {
-            let data = event.data.u64();
-            let (index, high) = (data as u32, (data >> 32) as u32);
-            match index {
-                WAKE_INDEX => {}
-                LISTENER_INDEX => dispatch.accept(high as usize),
-                _ => dispatch.event(ConnId { index, generation: high }, event.flags),
+        for group in events.chunks(AHEAD) {
+            if group.len() > 1 && dispatch.io.slab.len() > AHEAD_CONNECTIONS {
+                let mut conns = [NOBODY; AHEAD];
+                conns.iter_mut().zip(group).for_each(|(conn, event)| *conn = token(event));
+                dispatch.protocol.upcoming(dispatch.io, &conns[..group.len()]);
+            }
+            for event in group {
+                let conn = token(event);
+                match conn.index {
+                    WAKE_INDEX => {}
+                    LISTENER_INDEX => dispatch.accept(conn.generation as usize),
+                    _ => dispatch.event(conn, event.flags),
+                }
             }
         }
         dispatch.local_work(work);
@@ -238,6 +250,12 @@ impl<M: Send + 'static> Worker<M> {
         let left = (next - io.latest.get()).min(Duration::from_hours(24));
         Timespec::try_from(left).ok()
     }
+}
+
+/// What an event is for: a connection, or one of the numbers that no connection has.
+fn token(event: &epoll::Event) -> ConnId {
+    let data = event.data.u64();
+    ConnId { index: data as u32, generation: (data >> 32) as u32 }
 }
 
 impl<M> std::fmt::Debug for Worker<M> {

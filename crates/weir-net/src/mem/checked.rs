@@ -129,7 +129,11 @@ where
     fn on_data(&mut self, io: &mut I, conn: ConnId, data: &[u8]) {
         self.model.expect_reading(conn, "on_data");
         assert!(!data.is_empty(), "{conn:?}: on_data is never empty");
-        self.with(io, |inner, io| inner.on_data(io, conn, data));
+        self.with(io, |inner, io| {
+            // With a stale token too, as the hint may have.
+            inner.upcoming(io, &[conn, ConnId { index: u32::MAX, generation: 0 }]);
+            inner.on_data(io, conn, data);
+        });
     }
 
     fn on_eof(&mut self, io: &mut I, conn: ConnId) {
