@@ -17,6 +17,7 @@
 
 pub mod backend;
 pub mod callgrind;
+pub mod calm;
 pub mod cell;
 pub mod cli;
 pub mod guard;

@@ -18,6 +18,7 @@ use rustix::time::{
 };
 
 use crate::Outcome;
+use crate::calm::Calm;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
 /// Token of the timer; connections are numbered from 0.
@@ -173,6 +174,7 @@ impl Conn {
 struct Tally {
     record_from: Instant,
     micros: Histogram<u64>,
+    calm: Calm,
     completed: u64,
     errors: u64,
     unanswered: u64,
@@ -181,7 +183,7 @@ struct Tally {
 impl Tally {
     fn new(record_from: Instant) -> Outcome<Self> {
         let micros = Histogram::new_with_bounds(1, MAX_MICROS, 3).map_err(|e| format!("histogram: {e}"))?;
-        Ok(Self { record_from, micros, completed: 0, errors: 0, unanswered: 0 })
+        Ok(Self { record_from, micros, calm: Calm::default(), completed: 0, errors: 0, unanswered: 0 })
     }
 
     fn record(&mut self, due: Instant, ok: bool) {
@@ -190,14 +192,17 @@ impl Tally {
         }
         if ok {
             self.completed += 1;
-            self.micros.saturating_record(due.elapsed().as_micros() as u64);
+            let micros = due.elapsed().as_micros() as u64;
+            self.micros.saturating_record(micros);
+            self.calm.record(due.duration_since(self.record_from), micros);
         } else {
             self.errors += 1;
         }
     }
 
-    fn print(&self, load: &Load, total: u64) {
+    fn print(self, load: &Load, total: u64) {
         let ms = |quantile: f64| self.micros.value_at_quantile(quantile) as f64 / 1_000.0;
+        let calm = self.calm.quantile(0.99);
         let json = serde_json::json!({
             "due": total,
             "recorded": self.completed,
@@ -205,6 +210,7 @@ impl Tally {
             "errors": self.errors + self.unanswered,
             "p50_ms": ms(0.5),
             "p99_ms": ms(0.99),
+            "p99_calm_ms": calm.map(|micros| f64::from(micros) / 1_000.0),
             "p999_ms": ms(0.999),
             "max_ms": self.micros.max() as f64 / 1_000.0,
         });

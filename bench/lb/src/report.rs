@@ -46,6 +46,7 @@ const OPEN: &[Column] = &[
     ("norm µs", "norm_us", 1),
     ("achieved/s", "achieved_per_sec", 0),
     ("p50 ms", "p50_ms", 2),
+    ("p99 calm ms", "p99_calm_ms", 2),
     ("p99 ms", "p99_ms", 2),
     ("p99.9 ms", "p999_ms", 1),
     ("max ms", "max_ms", 0),
