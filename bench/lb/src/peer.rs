@@ -58,6 +58,7 @@ pub const PEERS: &[Peer] = &[
         version: || Some(args(&"/usr/sbin/haproxy".into(), &["-v"])),
     },
     Peer { name: "haproxy26-splice", large_only: true, command: Some(haproxy26_splice), version: || None },
+    Peer { name: "haproxy26-tcp", large_only: false, command: Some(haproxy26_tcp), version: || None },
     Peer { name: "haproxy28", large_only: false, command: Some(haproxy28), version: haproxy28_version },
     Peer {
         name: "nginx",
@@ -161,6 +162,18 @@ fn haproxy26(place: &Place) -> Outcome<Command> {
 
 fn haproxy26_splice(place: &Place) -> Outcome<Command> {
     let file = write(place, "haproxy.cfg", &haproxy_config(place, "  option splice-response\n"))?;
+    let mut command = Command::new("/usr/sbin/haproxy");
+    command.arg("-db").arg("-f").arg(file);
+    Ok(command)
+}
+
+/// Not a balancer of HTTP: bytes are passed on, each client's connection to one backend. The price of that is a goal.
+fn haproxy26_tcp(place: &Place) -> Outcome<Command> {
+    let http = haproxy_config(place, "");
+    let tcp = http
+        .replace("mode http\n  http-reuse always\n  option forwardfor\n", "mode tcp\n")
+        .replace("  option httpchk GET /\n", "");
+    let file = write(place, "haproxy.cfg", &tcp)?;
     let mut command = Command::new("/usr/sbin/haproxy");
     command.arg("-db").arg("-f").arg(file);
     Ok(command)
