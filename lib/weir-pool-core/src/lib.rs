@@ -1,15 +1,21 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod broker;
 mod keep_alive;
+mod opener;
 mod params;
 mod peak;
 mod pool;
 mod quota;
 mod slot;
+mod waiters;
 
+pub use broker::{Acquired, Broker, BrokerParams, BrokerStats, Loan, Refusal, Todo};
 pub use keep_alive::FORGET_AFTER;
+pub use opener::{Demand, OpenParams, Opener, PATIENCE_FACTOR, PATIENCE_MIN, PATIENCE_UNKNOWN, STEP_MAX, STEP_MIN};
 pub use params::Params;
 pub use pool::{Acquire, Pool, Released, SLOTS_MAX, Stats, TRIM_DIVISOR, TRIM_INTERVAL, WARM_RETRY};
 pub use quota::{LocalQuota, Quota, share};
 pub use slot::{CloseReason, ConnMeta, SlotId};
+pub use waiters::{Left, Ticket, WAITERS_MAX, Waiters};

@@ -26,14 +26,18 @@
 //!    warns requests that cannot be repeated.
 //! 8. No allocation in `acquire` and `release`, but for the growth of the slot table.
 //!
-//! The FIFO of waiters that an embeddable pool needs belongs between `acquire` (where it returns
-//! [`Acquire::Full`]) and `release`/`remove` (which would hand the connection or the place to its head);
-//! in the data path, waiters stand in line at the permits shared by all workers instead.
+//! Callers that wait stand in line around it: [`Broker`](crate::Broker) in an embeddable pool, the permits shared by all
+//! workers in the data path of the proxy.
+
+mod housekeeping;
+mod invariants;
+mod lists;
 
 use std::time::Duration;
 
 use weir_core::{Instant, hash};
 
+use self::lists::{List, link_by_age, link_newest, unlink};
 use crate::keep_alive::KeepAlive;
 use crate::peak::Peak;
 use crate::slot::{CloseReason, ConnMeta, Meta, NONE, Slot, SlotId, State};
@@ -81,6 +85,8 @@ pub struct Stats {
     pub connecting: u32,
     /// Said to be closed, not yet removed.
     pub closing: u32,
+    /// Taken aside by [`Pool::reserve`].
+    pub reserved: u32,
     /// Highest number in use within the window.
     pub peak: u32,
     /// Opened since the start.
@@ -128,6 +134,7 @@ pub struct Pool<C> {
     connecting_count: u32,
     warming_count: u32,
     closing_count: u32,
+    reserved_count: u32,
     peak: Peak,
     keep_alive: KeepAlive,
     epoch: u32,
@@ -140,16 +147,6 @@ pub struct Pool<C> {
     warm_not_before: Instant,
     stats: Stats,
     closed: [u64; CloseReason::ALL.len()],
-}
-
-#[derive(Clone, Copy, Debug)]
-struct List {
-    newest: u32,
-    oldest: u32,
-}
-
-impl List {
-    const EMPTY: Self = Self { newest: NONE, oldest: NONE };
 }
 
 impl<C: Copy + Eq> Pool<C> {
@@ -170,6 +167,7 @@ impl<C: Copy + Eq> Pool<C> {
             connecting_count: 0,
             warming_count: 0,
             closing_count: 0,
+            reserved_count: 0,
             keep_alive: KeepAlive::new(),
             epoch: 0,
             next_expiry: Instant::FAR,
@@ -195,12 +193,7 @@ impl<C: Copy + Eq> Pool<C> {
     /// They hold their places until they are removed: on [`Acquire::Full`], an owner whose sweep is
     /// due can sweep and try again.
     pub fn acquire(&mut self, now: Instant, quota: &impl Quota) -> Acquire<C> {
-        if let Some((slot, conn)) = self.take_fit(|idle| idle.newest, now) {
-            let idle = self.entry(slot).map_or(0, |slot| idle_nanos_of(&slot.meta, now));
-            self.keep_alive.reused(slot, idle);
-            self.make_busy(slot.index, now);
-            self.stats.reused += 1;
-            self.check_invariants();
+        if let Some((slot, conn)) = self.acquire_idle(now) {
             return Acquire::Reuse(slot, conn);
         }
         let acquired = match self.start_connect(false, quota) {
@@ -210,6 +203,17 @@ impl<C: Copy + Eq> Pool<C> {
         self.peak.record(self.in_use(), now);
         self.check_invariants();
         acquired
+    }
+
+    /// Takes the most recently used idle connection, if there is one; as [`Pool::acquire`] otherwise.
+    pub fn acquire_idle(&mut self, now: Instant) -> Option<(SlotId, C)> {
+        let (slot, conn) = self.take_fit(|idle| idle.newest, now)?;
+        let idle = self.entry(slot).map_or(0, |slot| idle_nanos_of(&slot.meta, now));
+        self.keep_alive.reused(slot, idle);
+        self.make_busy(slot.index, now);
+        self.stats.reused += 1;
+        self.check_invariants();
+        Some((slot, conn))
     }
 
     /// Takes a place for a new connection although idle ones may be there (they are suspected to be
@@ -300,6 +304,121 @@ impl<C: Copy + Eq> Pool<C> {
         released
     }
 
+    /// The use is over and the next one begins at once: as [`Pool::release`] followed by [`Pool::acquire`] of the same
+    /// connection, for a direct hand-off. If it must not be used again, the reason to close it, as from `release`.
+    pub fn renew(&mut self, slot: SlotId, now: Instant) -> Result<(), CloseReason> {
+        let (epoch, max_uses) = (self.epoch, self.params.max_uses);
+        let Some((index, entry)) = self.entry_mut(slot) else { return Err(CloseReason::Failed) };
+        if entry.meta.state != State::Busy {
+            return Err(CloseReason::Failed);
+        }
+        let reason = worn(&entry.meta, epoch, now)
+            .or_else(|| max_uses.filter(|max| entry.meta.uses >= *max).map(|_| CloseReason::MaxUses));
+        let renewed = match reason {
+            None => {
+                entry.meta.uses = entry.meta.uses.saturating_add(1);
+                self.stats.reused += 1;
+                Ok(())
+            }
+            Some(reason) => {
+                self.peak.record(self.in_use(), now);
+                self.busy_count -= 1;
+                self.set_state(index, State::Closing);
+                self.closing_count += 1;
+                Err(reason)
+            }
+        };
+        self.keep_alive.used(slot, true);
+        self.check_invariants();
+        renewed
+    }
+
+    /// A use that is over ended the connection, or it is to be closed for another reason of the owner's: it is not in use any
+    /// more, and holds its place until [`Pool::remove`]. A reserved one likewise. False for a stale id, and for a connection in
+    /// any other state.
+    pub fn retire(&mut self, slot: SlotId, now: Instant) -> bool {
+        let in_use = self.in_use();
+        let Some((index, entry)) = self.entry_mut(slot) else { return false };
+        match entry.meta.state {
+            State::Busy => {
+                self.keep_alive.used(slot, false);
+                self.peak.record(in_use, now);
+                self.busy_count -= 1;
+            }
+            State::Reserved => self.reserved_count -= 1,
+            _ => return false,
+        }
+        self.closing_count += 1;
+        self.set_state(index, State::Closing);
+        self.check_invariants();
+        true
+    }
+
+    /// The idle connections, the one used least recently first, and since when each has been idle.
+    pub fn idle_oldest_first(&self) -> impl Iterator<Item = (SlotId, C, Instant)> {
+        let mut at = self.idle.oldest;
+        std::iter::from_fn(move || {
+            let (index, slot) = self.slot(at)?;
+            at = slot.meta.newer;
+            let id = SlotId { index, generation: slot.meta.generation };
+            slot.conn.map(|conn| (id, conn, slot.meta.idle_since))
+        })
+    }
+
+    /// Takes an idle connection aside, to look whether it is alive. It counts as open, but as neither idle nor in use, until
+    /// [`Pool::unreserve`] or [`Pool::remove`]. `None` if it is not idle.
+    #[must_use]
+    pub fn reserve(&mut self, slot: SlotId) -> Option<C> {
+        let (index, entry) = self.entry_mut(slot)?;
+        if entry.meta.state != State::Idle {
+            return None;
+        }
+        let conn = entry.conn;
+        self.unlink_idle(index);
+        self.set_state(index, State::Reserved);
+        self.reserved_count += 1;
+        self.check_invariants();
+        conn
+    }
+
+    /// Ends [`Pool::reserve`]: the connection is alive. It is idle again, for as long as before. Drained ones are set aside for
+    /// the next sweep.
+    pub fn unreserve(&mut self, slot: SlotId) {
+        let epoch = self.epoch;
+        let Some((index, entry)) = self.entry_mut(slot) else { return };
+        if entry.meta.state != State::Reserved {
+            return;
+        }
+        let drained = entry.meta.epoch != epoch;
+        let expires = entry.meta.expires;
+        self.reserved_count -= 1;
+        if drained {
+            self.doom(index, CloseReason::Drained);
+        } else {
+            self.set_state(index, State::Idle);
+            self.next_expiry = self.next_expiry.min(expires);
+            link_by_age(&mut self.slots, &mut self.idle, index);
+            self.idle_count += 1;
+        }
+        self.check_invariants();
+    }
+
+    /// The connections in use. Looks at every slot.
+    pub fn busy(&self) -> impl Iterator<Item = SlotId> {
+        let busy = self.slots.iter().enumerate().filter(|(_, slot)| slot.meta.state == State::Busy);
+        busy.map(|(index, slot)| SlotId { index: index as u32, generation: slot.meta.generation })
+    }
+
+    /// For how long the connection has been idle, or was until its use in progress began.
+    pub fn idle_for(&self, slot: SlotId, now: Instant) -> Duration {
+        Duration::from_nanos(self.entry(slot).map_or(0, |entry| idle_nanos_of(&entry.meta, now)))
+    }
+
+    /// How often the connection has been used, the use in progress included; 0 for a stale id.
+    pub fn uses(&self, slot: SlotId) -> u32 {
+        self.entry(slot).map_or(0, |entry| entry.meta.uses)
+    }
+
     /// The connection is closed (or is about to be, by the caller): the slot is gone and its place is
     /// given back. False for a stale id, which changes nothing.
     pub fn remove(&mut self, slot: SlotId, quota: &impl Quota, reason: CloseReason) -> bool {
@@ -312,6 +431,7 @@ impl<C: Copy + Eq> Pool<C> {
             }
             State::Idle => self.unlink_idle(index),
             State::Busy => self.busy_count -= 1,
+            State::Reserved => self.reserved_count -= 1,
             State::Doomed(_) => {
                 self.unlink_doomed(index);
                 self.closing_count -= 1;
@@ -464,6 +584,7 @@ impl<C: Copy + Eq> Pool<C> {
             busy: self.busy_count,
             connecting: self.connecting_count,
             closing: self.closing_count,
+            reserved: self.reserved_count,
             peak: self.peak.get(),
             ..self.stats
         }
@@ -487,7 +608,7 @@ impl<C: Copy + Eq> Pool<C> {
     }
 
     fn total(&self) -> u32 {
-        self.idle_count + self.busy_count + self.connecting_count
+        self.idle_count + self.busy_count + self.connecting_count + self.reserved_count
     }
 
     fn slot(&self, index: u32) -> Option<(u32, &Slot<C>)> {
@@ -623,90 +744,6 @@ impl<C: Copy + Eq> Pool<C> {
             *count += 1;
         }
     }
-
-    // === housekeeping ===
-
-    /// Rule 5: `min_idle` of them stay.
-    fn doom_timed_out(&mut self, now: Instant) {
-        while self.idle_count > self.params.min_idle
-            && let Some((index, slot)) = self.slot(self.idle.oldest)
-            && self.is_timed_out(&slot.meta, now)
-        {
-            self.unlink_idle(index);
-            self.doom(index, CloseReason::IdleTimeout);
-        }
-    }
-
-    /// Whether an idle one has been so for longer than the idle time-out.
-    fn is_timed_out(&self, meta: &Meta, now: Instant) -> bool {
-        idle_nanos_of(meta, now) >= self.idle_nanos
-    }
-
-    fn doom_expired(&mut self, now: Instant) {
-        if now < self.next_expiry {
-            return;
-        }
-        self.next_expiry = Instant::FAR;
-        let mut at = self.idle.oldest;
-        while let Some((index, slot)) = self.slot(at) {
-            at = slot.meta.newer;
-            let expires = slot.meta.expires;
-            if let Some(reason) = worn(&slot.meta, self.epoch, now) {
-                self.unlink_idle(index);
-                self.doom(index, reason);
-            } else {
-                self.next_expiry = self.next_expiry.min(expires);
-            }
-        }
-    }
-
-    fn doom_surplus(&mut self, now: Instant) {
-        if now < self.next_trim {
-            return;
-        }
-        let keep = self.share.max(self.peak.get());
-        let surplus = self.total().saturating_sub(keep).min(self.idle_count.saturating_sub(self.params.min_idle));
-        self.next_trim = now + TRIM_INTERVAL;
-        for _ in 0..surplus.div_ceil(TRIM_DIVISOR) {
-            let Some((index, _)) = self.slot(self.idle.oldest) else { break };
-            self.unlink_idle(index);
-            self.doom(index, CloseReason::Trimmed);
-        }
-    }
-
-    /// The full walk is for tests; in debug builds it is limited to small pools.
-    fn check_invariants(&self) {
-        if !cfg!(debug_assertions) || self.slots.len() > 256 {
-            return;
-        }
-        let count = |wanted: fn(State) -> bool| self.slots.iter().filter(|slot| wanted(slot.meta.state)).count() as u32;
-        assert_eq!(self.busy_count, count(|s| s == State::Busy));
-        assert_eq!(self.connecting_count, count(|s| matches!(s, State::Connecting { .. })));
-        assert_eq!(self.warming_count, count(|s| s == State::Connecting { warm: true }));
-        assert_eq!(self.closing_count, count(|s| matches!(s, State::Closing | State::Doomed(_))));
-        assert_eq!(self.idle_count, count(|s| s == State::Idle));
-        self.check_list(self.idle, |s| s == State::Idle);
-        self.check_list(self.doomed, |s| matches!(s, State::Doomed(_)));
-    }
-
-    fn check_list(&self, list: List, member: fn(State) -> bool) {
-        let (mut at, mut newer, mut length) = (list.newest, NONE, 0);
-        let mut since = Instant::FAR;
-        while let Some((index, slot)) = self.slot(at) {
-            assert!(member(slot.meta.state), "a stranger in the list");
-            assert!(slot.conn.is_some(), "a listed connection exists");
-            assert_eq!(slot.meta.newer, newer);
-            if slot.meta.state == State::Idle {
-                assert!(slot.meta.idle_since <= since, "oldest at the end");
-                assert!(self.next_expiry <= slot.meta.expires);
-                assert_eq!(slot.meta.epoch, self.epoch, "what is idle is not drained");
-                since = slot.meta.idle_since;
-            }
-            (newer, at, length) = (index, slot.meta.older, length + 1);
-        }
-        assert_eq!(list.oldest, newer);
-        assert_eq!(length, self.slots.iter().filter(|slot| member(slot.meta.state)).count());
-    }
 }
 
 /// Why a connection must not be used again, its uses aside: drained or at the end of its lifetime.
@@ -735,34 +772,6 @@ fn draw_expiry(params: &Params, now: Instant, seed: u64) -> Instant {
     let spread = (nanos as f64 * params.lifetime_jitter.clamp(0.0, 1.0)) as u64;
     let early = hash::reduce(hash::splitmix64(seed), spread.saturating_add(1));
     now + Duration::from_nanos(nanos.saturating_sub(early))
-}
-
-fn link_newest<C>(slots: &mut [Slot<C>], list: &mut List, index: u32) {
-    let newest = list.newest;
-    if let Some(slot) = slots.get_mut(index as usize) {
-        slot.meta.newer = NONE;
-        slot.meta.older = newest;
-    }
-    match slots.get_mut(newest as usize) {
-        Some(slot) => slot.meta.newer = index,
-        None => list.oldest = index,
-    }
-    list.newest = index;
-}
-
-fn unlink<C>(slots: &mut [Slot<C>], list: &mut List, index: u32) {
-    let Some(slot) = slots.get_mut(index as usize) else { return };
-    let (newer, older) = (slot.meta.newer, slot.meta.older);
-    slot.meta.newer = NONE;
-    slot.meta.older = NONE;
-    match slots.get_mut(newer as usize) {
-        Some(slot) => slot.meta.older = older,
-        None => list.newest = older,
-    }
-    match slots.get_mut(older as usize) {
-        Some(slot) => slot.meta.newer = newer,
-        None => list.oldest = newer,
-    }
 }
 
 #[cfg(test)]

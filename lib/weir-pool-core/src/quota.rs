@@ -14,6 +14,14 @@ pub trait Quota {
     fn give_back(&self);
     /// How many places are taken.
     fn granted(&self) -> u32;
+    /// How many are left; a guess, where others take places at the same time.
+    fn room(&self) -> u32 {
+        u32::MAX
+    }
+    /// How many more are taken than there are, since there were more once.
+    fn excess(&self) -> u32 {
+        0
+    }
 }
 
 impl<Q: Quota + ?Sized> Quota for &Q {
@@ -28,25 +36,43 @@ impl<Q: Quota + ?Sized> Quota for &Q {
     fn granted(&self) -> u32 {
         (**self).granted()
     }
+
+    fn room(&self) -> u32 {
+        (**self).room()
+    }
+
+    fn excess(&self) -> u32 {
+        (**self).excess()
+    }
 }
 
 /// A quota of one thread.
 #[derive(Debug)]
 pub struct LocalQuota {
-    max: u32,
+    max: Cell<u32>,
     granted: Cell<u32>,
 }
 
 impl LocalQuota {
     /// `max` places.
     pub const fn new(max: u32) -> Self {
-        Self { max, granted: Cell::new(0) }
+        Self { max: Cell::new(max), granted: Cell::new(0) }
+    }
+
+    /// Changes the number of places. Those taken already stay taken.
+    pub fn set_max(&self, max: u32) {
+        self.max.set(max);
+    }
+
+    /// How many places there are.
+    pub fn max(&self) -> u32 {
+        self.max.get()
     }
 }
 
 impl Quota for LocalQuota {
     fn try_take(&self) -> bool {
-        let free = self.granted.get() < self.max;
+        let free = self.granted.get() < self.max.get();
         if free {
             self.granted.set(self.granted.get() + 1);
         }
@@ -60,6 +86,14 @@ impl Quota for LocalQuota {
 
     fn granted(&self) -> u32 {
         self.granted.get()
+    }
+
+    fn room(&self) -> u32 {
+        self.max.get().saturating_sub(self.granted.get())
+    }
+
+    fn excess(&self) -> u32 {
+        self.granted.get().saturating_sub(self.max.get())
     }
 }
 

@@ -117,6 +117,8 @@ pub(crate) enum State {
     Idle,
     /// In use.
     Busy,
+    /// Idle, but taken aside to see whether it is alive.
+    Reserved,
     /// Must be closed; in the doomed list until the next sweep.
     Doomed(CloseReason),
     /// Given to the owner to close; until `remove`.

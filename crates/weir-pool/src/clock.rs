@@ -1,0 +1,47 @@
+//! The clock of a pool: nanoseconds since its start, from the processor's counter where that is reliable. Reading the
+//! system's clock takes about a quarter of the whole cost of an uncontended acquire and release; the counter a third of that.
+
+use std::time::Duration;
+
+use tokio::time::Instant as TokioInstant;
+use weir_core::Instant;
+
+/// A century, in which no timer fires.
+const FAR: Duration = Duration::from_hours(100 * 365 * 24);
+
+#[derive(Debug)]
+pub(crate) enum Clock {
+    Counter {
+        clock: quanta::Clock,
+        start: u64,
+    },
+    /// Tokio's own, which tests can pause.
+    Tokio(TokioInstant),
+}
+
+impl Clock {
+    pub(crate) fn counter() -> Self {
+        let clock = quanta::Clock::new();
+        let start = clock.raw();
+        Self::Counter { clock, start }
+    }
+
+    pub(crate) fn tokio() -> Self {
+        Self::Tokio(TokioInstant::now())
+    }
+
+    /// Now.
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::Counter { clock, start } => Instant::from_nanos(clock.delta_as_nanos(*start, clock.raw())),
+            Self::Tokio(start) => Instant::ZERO + start.elapsed(),
+        }
+    }
+
+    /// A moment on tokio's clock. The two may drift apart by parts per million: a timer that is early is set again.
+    pub(crate) fn at(&self, at: Instant) -> TokioInstant {
+        let now = TokioInstant::now();
+        now + (at - self.now()).min(FAR)
+    }
+}

@@ -1,0 +1,84 @@
+//! Why a caller got no connection, with what it needs to know about the pool.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::snapshot::Snapshot;
+
+/// Why nothing was lent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Refused {
+    /// The caller's time is over.
+    TimedOut,
+    /// No connection is open and connects have failed for long: waiting would be in vain.
+    Down,
+    /// Too many callers wait.
+    LineFull,
+    /// [`Pool::try_acquire`](crate::Pool::try_acquire) found no idle connection, or others before it in line.
+    NoneIdle,
+    /// The pool is closed.
+    Closed,
+}
+
+/// No connection: who waited, for how long, what the pool looked like, and why the last connect failed.
+#[derive(Debug)]
+pub struct AcquireError<E>(pub(crate) Box<Details<E>>);
+
+#[derive(Debug)]
+pub(crate) struct Details<E> {
+    pub(crate) refused: Refused,
+    pub(crate) waited: Duration,
+    pub(crate) snapshot: Snapshot,
+    /// The last failure of a connect (or check), and how long ago.
+    pub(crate) cause: Option<(Arc<E>, Duration)>,
+}
+
+impl<E> AcquireError<E> {
+    /// Why.
+    pub fn refused(&self) -> Refused {
+        self.0.refused
+    }
+
+    /// How long the caller waited.
+    pub fn waited(&self) -> Duration {
+        self.0.waited
+    }
+
+    /// The pool at that moment.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.0.snapshot
+    }
+
+    /// The last failure to open a connection, if connects are failing.
+    pub fn cause(&self) -> Option<&E> {
+        self.0.cause.as_ref().map(|(cause, _)| &**cause)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for AcquireError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.0.snapshot.name;
+        match self.0.refused {
+            Refused::TimedOut => {
+                write!(f, "no connection of pool {name:?} after {:.3} s", self.0.waited.as_secs_f64())?;
+            }
+            Refused::Down => write!(f, "no connection of pool {name:?}: connects have been failing for long")?,
+            Refused::LineFull => write!(f, "no connection of pool {name:?}: too many callers wait")?,
+            Refused::NoneIdle => write!(f, "no idle connection of pool {name:?}")?,
+            Refused::Closed => return write!(f, "pool {name:?} is closed"),
+        }
+        write!(f, ": {}", self.0.snapshot)?;
+        if let Some((cause, ago)) = &self.0.cause {
+            write!(f, "; last connect failed {:.1} s ago: {cause}", ago.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
+
+impl<E: Error + 'static> Error for AcquireError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.cause.as_ref().map(|(cause, _)| &**cause as &(dyn Error + 'static))
+    }
+}

@@ -1,0 +1,138 @@
+//! A connection in use.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_core::Instant;
+use weir_pool_core::CloseReason;
+
+use crate::manager::{Manager, Release};
+use crate::shared::Entry;
+
+/// A connection lent by a [`Pool`](crate::Pool); dropping it gives it back. Nothing is spawned and nothing awaited for that: it
+/// goes straight to the first in line, or becomes idle. Dropped while a panic unwinds, the connection is closed.
+#[must_use = "dropping the guard gives the connection back at once"]
+pub struct Guard<M: Manager> {
+    /// `None` only while it is being dropped.
+    entry: Option<Box<Entry<M>>>,
+    acquired: Instant,
+}
+
+impl<M: Manager> Guard<M> {
+    pub(crate) fn new(entry: Box<Entry<M>>, acquired: Instant) -> Self {
+        Self { entry: Some(entry), acquired }
+    }
+
+    /// Takes the connection out of the pool for good; its place is free at once.
+    pub fn detach(mut self) -> M::Connection {
+        let Some(entry) = self.entry.take() else { unreachable!("taken only by drop") };
+        let Entry { conn, slot, shared, .. } = *entry;
+        shared.update(|state, now, _| state.broker.detach(slot, now));
+        conn
+    }
+
+    /// Closes the connection instead of giving it back: it is known to be in a bad state.
+    pub fn discard(mut self) {
+        if let Some(entry) = self.entry.take() {
+            let shared = Arc::clone(&entry.shared);
+            shared.discard(entry, CloseReason::Failed);
+        }
+    }
+
+    /// What was kept with this connection under the type `T`; it lives as long as the connection does and is there again
+    /// for the next user. Made by `T::default` the first time.
+    pub fn extra<T: Any + Send + Default>(&mut self) -> &mut T {
+        let Some(entry) = self.entry.as_mut() else { unreachable!("taken only by drop") };
+        let extra = entry.extras.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
+        let Some(extra) = extra.downcast_mut() else { unreachable!("kept under its own type") };
+        extra
+    }
+
+    /// How long it has been held.
+    pub fn held(&self) -> Duration {
+        self.entry.as_ref().map_or(Duration::ZERO, |entry| entry.shared.clock.now().since(self.acquired))
+    }
+
+    /// How old the connection is.
+    pub fn age(&self) -> Duration {
+        self.entry.as_ref().map_or(Duration::ZERO, |entry| entry.shared.clock.now().since(entry.opened))
+    }
+
+    fn get(&self) -> &Entry<M> {
+        match &self.entry {
+            Some(entry) => entry,
+            None => unreachable!("taken only by drop"),
+        }
+    }
+}
+
+impl<M: Manager> Deref for Guard<M> {
+    type Target = M::Connection;
+
+    fn deref(&self) -> &M::Connection {
+        &self.get().conn
+    }
+}
+
+impl<M: Manager> DerefMut for Guard<M> {
+    fn deref_mut(&mut self) -> &mut M::Connection {
+        match &mut self.entry {
+            Some(entry) => &mut entry.conn,
+            None => unreachable!("taken only by drop"),
+        }
+    }
+}
+
+impl<M: Manager> Drop for Guard<M> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(entry) = self.entry.take() else { return };
+        Returning(Some(entry)).settle();
+    }
+}
+
+/// A connection on its way back. If the manager's code panics, it is closed and its place is not lost.
+struct Returning<M: Manager>(Option<Box<Entry<M>>>);
+
+impl<M: Manager> Returning<M> {
+    #[inline]
+    fn settle(mut self) {
+        let Some(entry) = self.0.as_mut() else { return };
+        let manager = &entry.shared.manager;
+        let verdict = if std::thread::panicking() || manager.is_broken(&mut entry.conn) {
+            Release::Close
+        } else {
+            manager.on_release(&mut entry.conn)
+        };
+        if verdict == Release::Close {
+            // By the drop below.
+            return;
+        }
+        entry.needs_reset |= verdict == Release::Reset;
+        if let Some(entry) = self.0.take() {
+            let shared = Arc::clone(&entry.shared);
+            shared.give_back(entry);
+        }
+    }
+}
+
+impl<M: Manager> Drop for Returning<M> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.0.take() {
+            let shared = Arc::clone(&entry.shared);
+            shared.discard(entry, CloseReason::Failed);
+        }
+    }
+}
+
+impl<M: Manager> fmt::Debug for Guard<M>
+where
+    M::Connection: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guard").field(&**self).finish()
+    }
+}

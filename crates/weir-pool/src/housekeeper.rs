@@ -1,0 +1,197 @@
+//! The housekeeper: one task per pool that does what the machine asks for. It opens and closes connections, ends the waiting of
+//! those whose time is over, and looks whether idle connections are alive. Connects, closes and checks run in tasks of
+//! their own, each bounded in time, so that one that hangs holds up nothing else.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+
+use tokio::task::AbortHandle;
+use tokio::time::{sleep_until, timeout};
+use weir_core::Instant;
+use weir_pool_core::{CloseReason, SlotId, Todo};
+
+use crate::manager::Manager;
+use crate::shared::{Entry, Shared};
+
+/// Runs until the pool is closed and empty.
+pub(crate) async fn keep<M: Manager>(shared: Arc<Shared<M>>) {
+    // If the runtime ends first: nobody will be served any more, and the connections go.
+    let _end = End(Arc::downgrade(&shared));
+    let mut todo = Todo::default();
+    let mut opening: HashMap<SlotId, AbortHandle> = HashMap::new();
+    loop {
+        let next = visit(&shared, &mut todo);
+        opening.retain(|_, task| !task.is_finished());
+        for slot in todo.open.drain(..) {
+            let task = tokio::spawn(open(Connecting { shared: Arc::clone(&shared), slot, ended: false }));
+            opening.insert(slot, task.abort_handle());
+        }
+        for slot in todo.abandon.drain(..) {
+            if let Some(task) = opening.remove(&slot) {
+                task.abort();
+            }
+        }
+        for (slot, (), reason) in todo.close.drain(..) {
+            let entry = shared.lock().take(slot);
+            tokio::spawn(close(Closing { shared: Arc::clone(&shared), slot, reason }, entry));
+        }
+        for (slot, ()) in todo.check.drain(..) {
+            if let Some(entry) = shared.lock().take(slot) {
+                tokio::spawn(check(Checking { shared: Arc::clone(&shared), slot, ended: false }, entry));
+            }
+        }
+        for (slot, since) in todo.leaks.drain(..) {
+            report_leak(&shared, slot, since);
+        }
+        todo.wake.drain(..).for_each(Waker::wake);
+        if is_over(&shared) {
+            return;
+        }
+        match next {
+            Some(at) => {
+                tokio::select! {
+                    () = sleep_until(shared.clock.at(at)) => {}
+                    () = shared.housekeeper.notified() => {}
+                }
+            }
+            None => shared.housekeeper.notified().await,
+        }
+    }
+}
+
+fn visit<M: Manager>(shared: &Shared<M>, todo: &mut Todo<(), Waker>) -> Option<Instant> {
+    let now = shared.clock.now();
+    shared.lock().broker.handle_timeout(now, todo)
+}
+
+fn is_over<M: Manager>(shared: &Shared<M>) -> bool {
+    let state = shared.lock();
+    let over = state.broker.is_shut() && state.broker.is_empty();
+    drop(state);
+    if over {
+        shared.emptied.notify_waiters();
+    }
+    over
+}
+
+fn report_leak<M: Manager>(shared: &Shared<M>, slot: SlotId, since: Instant) {
+    let held = shared.clock.now().since(since);
+    let mut state = shared.lock();
+    state.counts.leaks += 1;
+    let name = Arc::clone(&state.settings.name);
+    drop(state);
+    tracing::warn!(pool = &*name, slot = slot.index(), held_secs = held.as_secs_f64(), "connection may have leaked");
+}
+
+/// A connect in flight. If it does not come to its end (abandoned, panicked, the runtime ends), it has failed.
+struct Connecting<M: Manager> {
+    shared: Arc<Shared<M>>,
+    slot: SlotId,
+    ended: bool,
+}
+
+async fn open<M: Manager>(mut connecting: Connecting<M>) {
+    let shared = Arc::clone(&connecting.shared);
+    let slot = connecting.slot;
+    let limit = shared.lock().settings.connect_timeout();
+    match timeout(limit, shared.manager.connect()).await {
+        Ok(Ok(conn)) => {
+            connecting.ended = true;
+            shared.update(|state, now, wake| {
+                let entry = Entry {
+                    conn,
+                    slot,
+                    shared: Arc::clone(&shared),
+                    opened: now,
+                    checked: now,
+                    needs_reset: false,
+                    extras: HashMap::new(),
+                };
+                state.put(Box::new(entry));
+                state.broker.connected(slot, (), now, wake);
+            });
+        }
+        Ok(Err(error)) => {
+            shared.update(|state, now, _| state.last_failure = Some((Arc::new(error), now)));
+        }
+        Err(_) => {}
+    }
+}
+
+impl<M: Manager> Drop for Connecting<M> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.update(|state, now, _| state.broker.connect_failed(self.slot, now));
+        }
+    }
+}
+
+/// A connection being closed; its place is free when this is dropped.
+struct Closing<M: Manager> {
+    shared: Arc<Shared<M>>,
+    slot: SlotId,
+    reason: CloseReason,
+}
+
+async fn close<M: Manager>(closing: Closing<M>, entry: Option<Box<Entry<M>>>) {
+    let Some(entry) = entry else { return };
+    let limit = closing.shared.lock().settings.close_timeout;
+    // A connection that does not let itself be closed is dropped.
+    let _ = timeout(limit, closing.shared.manager.close(entry.conn)).await;
+}
+
+impl<M: Manager> Drop for Closing<M> {
+    fn drop(&mut self) {
+        self.shared.update(|state, _, _| state.broker.closed(self.slot, self.reason));
+    }
+}
+
+/// A connection being looked at. If that does not come to a good end, it is dead.
+struct Checking<M: Manager> {
+    shared: Arc<Shared<M>>,
+    slot: SlotId,
+    ended: bool,
+}
+
+async fn check<M: Manager>(mut checking: Checking<M>, mut entry: Box<Entry<M>>) {
+    let shared = Arc::clone(&checking.shared);
+    let limit = shared.lock().settings.validation_timeout;
+    if shared.manager.is_broken(&mut entry.conn) {
+        return;
+    }
+    match timeout(limit, shared.manager.check(&mut entry.conn)).await {
+        Ok(Ok(())) => {
+            checking.ended = true;
+            let slot = checking.slot;
+            shared.update(|state, now, wake| {
+                entry.checked = now;
+                state.put(entry);
+                state.broker.alive(slot, now, wake);
+            });
+        }
+        Ok(Err(error)) => shared.failed(error),
+        Err(_) => {}
+    }
+}
+
+impl<M: Manager> Drop for Checking<M> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.update(|state, _, _| state.broker.dead(self.slot));
+        }
+    }
+}
+
+/// What is left when the housekeeper ends, orderly or with its runtime.
+struct End<M: Manager>(Weak<Shared<M>>);
+
+impl<M: Manager> Drop for End<M> {
+    fn drop(&mut self) {
+        let Some(shared) = self.0.upgrade() else { return };
+        shared.shut();
+        // Connections hold the pool: it goes when they do.
+        let entries = std::mem::take(&mut shared.lock().entries);
+        drop(entries);
+    }
+}

@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod clock;
+mod error;
+mod guard;
+mod housekeeper;
+mod manager;
+mod pool;
+mod settings;
+mod shared;
+mod snapshot;
+mod wait;
+
+pub use error::{AcquireError, Refused};
+pub use guard::Guard;
+pub use manager::{Manager, Release};
+pub use pool::Pool;
+pub use settings::{Builder, SIZE_MAX, SettingsError, TIMEOUT_MIN};
+pub use snapshot::Snapshot;

@@ -1,0 +1,308 @@
+//! The settings of a pool, and the builder that refuses contradictions.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_pool_core::{BrokerParams, OpenParams, Params};
+
+use crate::manager::Manager;
+use crate::pool::Pool;
+
+/// Connections of one pool at most.
+pub const SIZE_MAX: u32 = 1 << 16;
+/// Shortest time-out that is taken; below it every hiccup of a machine is an error.
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Settings {
+    pub(crate) name: Arc<str>,
+    pub(crate) max_size: u32,
+    pub(crate) min_idle: u32,
+    pub(crate) acquire_timeout: Duration,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) validation_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) validate_after: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) lifetime_jitter: f64,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) max_uses: Option<u32>,
+    pub(crate) waiters_max: u32,
+    pub(crate) parallel_connects: u32,
+    pub(crate) backoff: Duration,
+    pub(crate) backoff_max: Duration,
+    pub(crate) down_after: Duration,
+    pub(crate) leak_after: Option<Duration>,
+    pub(crate) tokio_clock: bool,
+}
+
+impl Settings {
+    pub(crate) fn broker(&self) -> BrokerParams {
+        BrokerParams {
+            keep: Params {
+                max_idle: self.max_size,
+                min_idle: self.min_idle,
+                idle_timeout: self.idle_timeout.unwrap_or(Duration::MAX),
+                max_lifetime: self.max_lifetime,
+                lifetime_jitter: self.lifetime_jitter,
+                max_uses: self.max_uses,
+                max_connections: Some(self.max_size),
+                ..Params::default()
+            },
+            open: OpenParams {
+                parallel_max: self.parallel_connects,
+                connect_timeout: self.connect_timeout(),
+                backoff: self.backoff,
+                backoff_max: self.backoff_max,
+                down_after: self.down_after,
+            },
+            waiters_max: self.waiters_max,
+            keepalive: self.keepalive,
+            leak_after: self.leak_after,
+        }
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout.unwrap_or(self.acquire_timeout)
+    }
+
+    /// Refuses what contradicts itself; `chosen`: somebody has set `min_idle`.
+    pub(crate) fn check(&self, chosen: bool) -> Result<(), SettingsError> {
+        let settings = self;
+        let refuse = |setting, problem: String| Err(SettingsError { setting, problem });
+        let Settings { max_size, min_idle, acquire_timeout, .. } = *settings;
+        if max_size == 0 || max_size > SIZE_MAX {
+            return refuse("max_size", format!("{max_size} is not within 1 and {SIZE_MAX}"));
+        }
+        if min_idle > max_size {
+            return refuse("min_idle", format!("{min_idle} is more than max_size ({max_size})"));
+        }
+        if min_idle == max_size && chosen && settings.idle_timeout.is_some() && max_size > 1 {
+            let problem = format!(
+                "{min_idle} is as much as max_size, so idle_timeout would never close anything; set idle_timeout to None for a \
+                 pool of fixed size"
+            );
+            return refuse("min_idle", problem);
+        }
+        for (setting, value) in [
+            ("acquire_timeout", acquire_timeout),
+            ("connect_timeout", settings.connect_timeout()),
+            ("validation_timeout", settings.validation_timeout),
+            ("close_timeout", settings.close_timeout),
+            ("backoff", settings.backoff),
+        ] {
+            if value < TIMEOUT_MIN {
+                return refuse(setting, format!("{value:?} is shorter than {TIMEOUT_MIN:?}"));
+            }
+        }
+        if settings.backoff_max < settings.backoff {
+            return refuse(
+                "backoff_max",
+                format!("{:?} is less than backoff ({:?})", settings.backoff_max, settings.backoff),
+            );
+        }
+        if settings.validation_timeout > acquire_timeout {
+            let problem =
+                format!("{:?} is more than acquire_timeout ({acquire_timeout:?})", settings.validation_timeout);
+            return refuse("validation_timeout", problem);
+        }
+        if !(0.0..=0.5).contains(&settings.lifetime_jitter) {
+            return refuse("lifetime_jitter", format!("{} is not within 0 and 0.5", settings.lifetime_jitter));
+        }
+        if let Some((keepalive, lifetime)) = settings.keepalive.zip(settings.max_lifetime)
+            && keepalive >= lifetime
+        {
+            return refuse("keepalive", format!("{keepalive:?} is not less than max_lifetime ({lifetime:?})"));
+        }
+        for (setting, value) in [
+            ("idle_timeout", settings.idle_timeout),
+            ("max_lifetime", settings.max_lifetime),
+            ("keepalive", settings.keepalive),
+            ("leak_after", settings.leak_after),
+        ] {
+            if value.is_some_and(|value| value < TIMEOUT_MIN) {
+                return refuse(setting, "is next to nothing; None switches it off".to_owned());
+            }
+        }
+        for (setting, value) in [
+            ("max_uses", settings.max_uses.unwrap_or(1)),
+            ("parallel_connects", settings.parallel_connects),
+            ("waiters_max", settings.waiters_max),
+        ] {
+            if value == 0 {
+                return refuse(setting, "0 makes the pool useless".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        let max_size = cores.saturating_mul(2).min(SIZE_MAX);
+        Self {
+            name: "pool".into(),
+            max_size,
+            min_idle: max_size / 2,
+            acquire_timeout: Duration::from_secs(3),
+            connect_timeout: None,
+            validation_timeout: Duration::from_secs(1),
+            close_timeout: Duration::from_secs(1),
+            validate_after: Some(Duration::from_millis(500)),
+            idle_timeout: Some(Duration::from_mins(10)),
+            max_lifetime: Some(Duration::from_mins(30)),
+            lifetime_jitter: 0.1,
+            keepalive: Some(Duration::from_mins(2)),
+            max_uses: None,
+            waiters_max: 1 << 20,
+            parallel_connects: 32,
+            backoff: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(1),
+            down_after: Duration::from_secs(5),
+            leak_after: None,
+            tokio_clock: false,
+        }
+    }
+}
+
+/// Settings that contradict each other, or make no sense.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SettingsError {
+    setting: &'static str,
+    problem: String,
+}
+
+impl SettingsError {
+    /// Which setting is to be changed.
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.setting, self.problem)
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+/// The settings of a pool to be. Nothing is repaired: what contradicts itself is an error of [`Builder::build`].
+///
+/// | setting | default |
+/// |---|---|
+/// | `max_size` | processors × 2 |
+/// | `min_idle` | half of `max_size` |
+/// | `acquire_timeout` | 3 s |
+/// | `connect_timeout` | as `acquire_timeout` |
+/// | `validation_timeout`, `close_timeout` | 1 s |
+/// | `validate_after` | 500 ms |
+/// | `idle_timeout` | 10 min |
+/// | `max_lifetime` | 30 min, each connection up to 10 % less |
+/// | `keepalive` | 2 min |
+/// | `max_uses`, `leak_after` | none |
+/// | `waiters_max` | 1,048,576 |
+/// | `parallel_connects` | 32 |
+/// | `backoff`, `backoff_max`, `down_after` | 50 ms, 1 s, 5 s |
+#[derive(Clone, Default, Debug)]
+#[must_use]
+pub struct Builder {
+    settings: Settings,
+    min_idle: Option<u32>,
+}
+
+macro_rules! set {
+    ($($(#[$doc:meta])* $name:ident: $type:ty),+ $(,)?) => {
+        $($(#[$doc])* pub fn $name(mut self, $name: $type) -> Self {
+            self.settings.$name = $name;
+            self
+        })+
+    };
+}
+
+impl Builder {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the pool is called in errors, logs and metrics.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// Idle connections that are kept open ahead of demand; `idle_timeout` does not close them. Below `max_size`, or the idle
+    /// time-out would never do anything.
+    pub fn min_idle(mut self, min_idle: u32) -> Self {
+        self.min_idle = Some(min_idle);
+        self
+    }
+
+    set! {
+        /// Most connections: idle, in use, being opened and being closed, together. Never exceeded, not for a moment.
+        max_size: u32,
+        /// How long a caller waits in all: in line, for a connect and for validation together.
+        acquire_timeout: Duration,
+        /// How long a check may take; within the caller's time.
+        validation_timeout: Duration,
+        /// How long an orderly close may take.
+        close_timeout: Duration,
+        /// A connection that nobody has used for this long is checked before it is lent. `None` = never.
+        validate_after: Option<Duration>,
+        /// An idle connection beyond `min_idle` is closed after this. `None` = never.
+        idle_timeout: Option<Duration>,
+        /// A connection is not used again after this. Set it some seconds below the limit of the server or of a firewall.
+        /// `None` = unlimited.
+        max_lifetime: Option<Duration>,
+        /// 0 to 0.5: each connection lives this share less at most, drawn, so that those opened together do not end
+        /// together.
+        lifetime_jitter: f64,
+        /// An idle connection is checked after this, to keep it alive. `None` = never.
+        keepalive: Option<Duration>,
+        /// A connection is closed after this many uses. `None` = unlimited.
+        max_uses: Option<u32>,
+        /// Most callers in line; more are refused at once.
+        waiters_max: u32,
+        /// Most connects at the same time.
+        parallel_connects: u32,
+        /// Pause after the first failed connect; it doubles with each further one.
+        backoff: Duration,
+        /// Longest pause between two connects.
+        backoff_max: Duration,
+        /// New callers are refused at once if no connection is open and connects have failed for this long.
+        down_after: Duration,
+        /// A connection that is held for longer is reported. `None` = never.
+        leak_after: Option<Duration>,
+        /// Reads tokio's clock instead of the processor's counter: for tests that pause it (`tokio::time::pause`).
+        tokio_clock: bool,
+    }
+
+    /// A connect is given up after this.
+    pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.settings.connect_timeout = Some(connect_timeout);
+        self
+    }
+
+    /// A pool of the connections of `manager`. It belongs to the tokio runtime in which this is called: its connects and
+    /// housekeeping run there.
+    ///
+    /// # Errors
+    /// If settings contradict each other.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with its timers enabled.
+    pub fn build<M: Manager>(self, manager: M) -> Result<Pool<M>, SettingsError> {
+        Ok(Pool::start(manager, self.check()?))
+    }
+
+    pub(crate) fn check(self) -> Result<Settings, SettingsError> {
+        let mut settings = self.settings;
+        settings.min_idle = self.min_idle.unwrap_or(settings.max_size / 2);
+        settings.check(self.min_idle.is_some())?;
+        Ok(settings)
+    }
+}

@@ -1,0 +1,188 @@
+//! What the handles, the guards and the housekeeper of a pool share, and what happens under its lock.
+//!
+//! One lock, held for some tens of nanoseconds at a time: never across an await, I/O or code of the user's. The machine
+//! (`weir_pool_core::Broker`) decides; connections lie in a table beside it and travel as boxes.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use weir_core::Instant;
+use weir_pool_core::{Broker, CloseReason, Loan, LocalQuota, SlotId};
+
+use crate::clock::Clock;
+use crate::manager::Manager;
+use crate::settings::Settings;
+use crate::wait::Taken;
+
+pub(crate) struct Shared<M: Manager> {
+    pub(crate) manager: M,
+    pub(crate) clock: Clock,
+    state: Mutex<State<M>>,
+    /// Calls the housekeeper.
+    pub(crate) housekeeper: Notify,
+    /// Tells that the pool is closed and empty.
+    pub(crate) emptied: Notify,
+}
+
+pub(crate) struct State<M: Manager> {
+    pub(crate) broker: Broker<(), Waker, LocalQuota>,
+    /// The connections that are not lent, by slot.
+    pub(crate) entries: Vec<Option<Box<Entry<M>>>>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) counts: Counts,
+    /// The last failure of a connect, and when it was.
+    pub(crate) last_failure: Option<(Arc<M::Error>, Instant)>,
+    /// Idle connections from before this moment are checked before they are lent, however short they were idle: one of them
+    /// has turned out to be dead.
+    pub(crate) suspect_before: Instant,
+    /// As in the settings; `Duration::MAX` for never.
+    pub(crate) validate_after: Duration,
+    /// As in the settings.
+    pub(crate) acquire_timeout: Duration,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Counts {
+    /// Connections lent.
+    pub(crate) acquired: u64,
+    /// Those for which the caller stood in line.
+    pub(crate) waited: u64,
+    pub(crate) timed_out: u64,
+    pub(crate) refused: u64,
+    pub(crate) leaks: u64,
+}
+
+/// A connection, in the pool or lent.
+pub(crate) struct Entry<M: Manager> {
+    pub(crate) conn: M::Connection,
+    pub(crate) slot: SlotId,
+    /// Kept alive by its own connections; the last handle closes the pool, which empties it.
+    pub(crate) shared: Arc<Shared<M>>,
+    pub(crate) opened: Instant,
+    /// When it was opened or checked last.
+    pub(crate) checked: Instant,
+    pub(crate) needs_reset: bool,
+    /// What users keep with the connection (prepared statements and the like), by type.
+    pub(crate) extras: HashMap<TypeId, Box<dyn Any + Send>>,
+}
+
+impl<M: Manager> Shared<M> {
+    pub(crate) fn new(manager: M, settings: Settings) -> Self {
+        let quota = LocalQuota::new(settings.max_size);
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &settings.name);
+        Self {
+            manager,
+            clock: if settings.tokio_clock { Clock::tokio() } else { Clock::counter() },
+            state: Mutex::new(State {
+                broker: Broker::new(settings.broker(), quota, seed),
+                acquire_timeout: settings.acquire_timeout,
+                validate_after: settings.validate_after.unwrap_or(Duration::MAX),
+                entries: Vec::new(),
+                settings: Arc::new(settings),
+                counts: Counts::default(),
+                last_failure: None,
+                suspect_before: Instant::ZERO,
+            }),
+            housekeeper: Notify::new(),
+            emptied: Notify::new(),
+        }
+    }
+
+    /// The state. Nothing that could panic runs under the lock but the machine itself.
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, then tells whom it must.
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut State<M>, Instant, &mut Vec<Waker>) -> T) -> T {
+        let mut wake = Vec::new();
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let result = change(&mut state, now, &mut wake);
+        let calls = state.broker.calls_housekeeper();
+        let emptied = state.broker.is_shut() && state.broker.is_empty();
+        drop(state);
+        wake.into_iter().for_each(Waker::wake);
+        if calls {
+            self.housekeeper.notify_one();
+        }
+        if emptied {
+            self.emptied.notify_waiters();
+            self.housekeeper.notify_one();
+        }
+        result
+    }
+
+    /// Takes back a sound connection: it goes to whoever waits, or becomes idle. Returns how long it was held.
+    #[inline]
+    pub(crate) fn give_back(&self, entry: Box<Entry<M>>) -> Duration {
+        let now = self.clock.now();
+        let slot = entry.slot;
+        let mut state = self.lock();
+        state.put(entry);
+        let (waker, held) = state.broker.release(slot, now);
+        let calls = state.broker.calls_housekeeper();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        if calls {
+            self.housekeeper.notify_one();
+        }
+        held
+    }
+
+    /// Takes back a connection that must not be used again: the housekeeper closes it.
+    pub(crate) fn discard(&self, entry: Box<Entry<M>>, reason: CloseReason) {
+        self.update(|state, now, _| {
+            let slot = entry.slot;
+            state.put(entry);
+            state.broker.discard(slot, reason, now);
+        });
+    }
+
+    /// A connection has turned out to be dead: those of its age are suspect.
+    pub(crate) fn failed(&self, error: M::Error) {
+        self.update(|state, now, _| {
+            state.last_failure = Some((Arc::new(error), now));
+            state.suspect_before = now;
+        });
+    }
+
+    /// Closes the pool for good. The housekeeper empties it.
+    pub(crate) fn shut(&self) {
+        self.update(|state, _, wake| state.broker.shut(wake));
+    }
+}
+
+impl<M: Manager> State<M> {
+    #[inline]
+    pub(crate) fn put(&mut self, entry: Box<Entry<M>>) {
+        let index = entry.slot.index() as usize;
+        if index >= self.entries.len() {
+            self.entries.resize_with(index + 1, || None);
+        }
+        self.entries[index] = Some(entry);
+    }
+
+    /// The connection of a loan.
+    #[inline]
+    pub(crate) fn lend(&mut self, loan: &Loan<()>, at: Instant, asked: Instant, deadline: Instant) -> Option<Taken<M>> {
+        let entry = self.take(loan.slot)?;
+        self.counts.acquired += 1;
+        let check = loan.quiet >= self.validate_after || entry.checked < self.suspect_before;
+        Some(Taken { entry, asked, deadline, check, at })
+    }
+
+    /// The connection of a slot that was just lent, or is to be closed or checked.
+    #[inline]
+    pub(crate) fn take(&mut self, slot: SlotId) -> Option<Box<Entry<M>>> {
+        self.entries.get_mut(slot.index() as usize)?.take()
+    }
+}

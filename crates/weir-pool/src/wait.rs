@@ -1,0 +1,186 @@
+//! Standing in line.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::MutexGuard;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use weir_core::Instant;
+use weir_pool_core::{Acquired, Refusal, Ticket};
+
+use crate::manager::Manager;
+use crate::shared::{Entry, Shared, State};
+
+/// A connection out of the pool, before it was looked at.
+pub(crate) struct Taken<M: Manager> {
+    pub(crate) entry: Box<Entry<M>>,
+    /// When the caller asked, and until when it waits.
+    pub(crate) asked: Instant,
+    pub(crate) deadline: Instant,
+    /// It must be validated first: nobody has used it for long, or others of its age were dead.
+    pub(crate) check: bool,
+    pub(crate) at: Instant,
+}
+
+impl<M: Manager> Taken<M> {
+    /// Whether there is nothing to wait for before it can be used.
+    #[inline]
+    pub(crate) fn is_fresh(&self) -> bool {
+        !self.check && !self.entry.needs_reset
+    }
+}
+
+/// How long a caller waits.
+#[derive(Clone, Copy)]
+pub(crate) enum Limit {
+    /// As the pool says; the housekeeper ends the waiting.
+    Common,
+    /// Its own time; it ends the waiting itself.
+    Own(Duration),
+}
+
+/// Who got nothing, why, and since when it waited.
+pub(crate) struct Missed {
+    pub(crate) refusal: Refusal,
+    pub(crate) asked: Instant,
+}
+
+/// Waits for a connection, or for the end of the waiting. Dropping it leaves the line; what is kept for it by then goes to
+/// the next.
+pub(crate) struct Wait<'a, M: Manager> {
+    shared: &'a Shared<M>,
+    place: Place,
+    limit: Limit,
+    /// When the caller asked first, and its deadline, if this is not its first attempt: it goes to the front of the line.
+    again: Option<(Instant, Instant)>,
+    asked: Instant,
+    deadline: Instant,
+}
+
+enum Place {
+    New,
+    Line(Ticket),
+    Done,
+}
+
+impl<'a, M: Manager> Wait<'a, M> {
+    pub(crate) fn new(shared: &'a Shared<M>, limit: Limit, again: Option<(Instant, Instant)>) -> Self {
+        Self { shared, place: Place::New, limit, again, asked: Instant::ZERO, deadline: Instant::FAR }
+    }
+
+    #[inline]
+    fn begin(&mut self, cx: &Context<'_>) -> Poll<Result<Taken<M>, Missed>> {
+        let now = self.shared.clock.now();
+        let mut state = self.shared.lock();
+        (self.asked, self.deadline) = self.again.unwrap_or_else(|| {
+            let limit = match self.limit {
+                Limit::Common => state.acquire_timeout,
+                Limit::Own(limit) => limit,
+            };
+            (now, now + limit)
+        });
+        if let Acquired::Ready(loan) = state.broker.acquire(now) {
+            let taken = state.lend(&loan, now, self.asked, self.deadline);
+            drop(state);
+            self.place = Place::Done;
+            return Poll::Ready(taken.ok_or(self.missed(Refusal::Closed)));
+        }
+        self.join(state, now, cx)
+    }
+
+    fn join(
+        &mut self,
+        mut state: MutexGuard<'_, State<M>>,
+        now: Instant,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Taken<M>, Missed>> {
+        // Asked a second time, for the reason.
+        let refusal = match state.broker.acquire(now) {
+            Acquired::Refused(refusal) => refusal,
+            Acquired::Wait | Acquired::Ready(_) => {
+                let waker = cx.waker().clone();
+                let deadline = matches!(self.limit, Limit::Common).then_some(self.deadline);
+                let joined = if self.again.is_some() {
+                    state.broker.rejoin(waker, deadline, now)
+                } else {
+                    state.broker.join(waker, deadline, now)
+                };
+                if let Ok(ticket) = joined {
+                    self.place = Place::Line(ticket);
+                    let calls = state.broker.calls_housekeeper();
+                    drop(state);
+                    if calls {
+                        self.shared.housekeeper.notify_one();
+                    }
+                    return Poll::Pending;
+                }
+                Refusal::LineFull
+            }
+        };
+        state.counts.refused += 1;
+        let calls = state.broker.calls_housekeeper();
+        drop(state);
+        if calls {
+            self.shared.housekeeper.notify_one();
+        }
+        self.place = Place::Done;
+        Poll::Ready(Err(self.missed(refusal)))
+    }
+
+    fn look(&mut self, ticket: Ticket, cx: &Context<'_>) -> Poll<Result<Taken<M>, Missed>> {
+        let mut state = self.shared.lock();
+        match state.broker.fetch(ticket) {
+            None => {
+                let old = state.broker.waiting_mut(ticket).and_then(|waker| {
+                    (!waker.will_wake(cx.waker())).then(|| std::mem::replace(waker, cx.waker().clone()))
+                });
+                drop(state);
+                // Of another executor, maybe: its code runs outside the lock.
+                drop(old);
+                Poll::Pending
+            }
+            Some(Ok(loan)) => {
+                state.counts.waited += 1;
+                let at = state.broker.used_since(loan.slot).unwrap_or(self.asked);
+                let taken = state.lend(&loan, at, self.asked, self.deadline);
+                drop(state);
+                self.place = Place::Done;
+                Poll::Ready(taken.ok_or(self.missed(Refusal::Closed)))
+            }
+            Some(Err(refusal)) => {
+                match refusal {
+                    Refusal::TimedOut => state.counts.timed_out += 1,
+                    Refusal::Closed | Refusal::Down | Refusal::LineFull => state.counts.refused += 1,
+                }
+                drop(state);
+                self.place = Place::Done;
+                Poll::Ready(Err(self.missed(refusal)))
+            }
+        }
+    }
+
+    fn missed(&self, refusal: Refusal) -> Missed {
+        Missed { refusal, asked: self.asked }
+    }
+}
+
+impl<M: Manager> Future for Wait<'_, M> {
+    type Output = Result<Taken<M>, Missed>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.place {
+            Place::New => self.begin(cx),
+            Place::Line(ticket) => self.look(ticket, cx),
+            Place::Done => Poll::Pending,
+        }
+    }
+}
+
+impl<M: Manager> Drop for Wait<'_, M> {
+    fn drop(&mut self) {
+        let Place::Line(ticket) = self.place else { return };
+        self.shared.update(|state, now, wake| wake.extend(state.broker.leave(ticket, now)));
+    }
+}

@@ -1,0 +1,416 @@
+//! When to open connections for those who wait, and how many.
+//!
+//! Opening is the dearest thing a pool asks of a server, and who waits for a connection in use often has it sooner than a
+//! new one. So a pool that opens one per waiter opens 45 where none is needed, and a pool that opens one at a
+//! time takes seconds where all are. What is known decides:
+//!
+//! ```text
+//! live     connections that are idle or in use         waiting  those in line
+//! T        how long a connect takes: mean of the recent ones, each new one counts a quarter
+//! H        how long one is held: mean of the uses that ended of late
+//! n, t     uses that ended while the line stood, and for how long it has (at most some 200 ms back)
+//! drain    the time in which the last in line is served if nothing is opened:
+//!          waiting × max(H / live, t / (n + 1))
+//!
+//! drain ≤ T  nothing, until the line has stood for T: then one per T (a load that one more would serve)
+//! drain > T  as many as are left unserved within T: waiting × (1 − T / drain), at least one
+//! ```
+//!
+//! The second term of the maximum is what makes long uses known while they last: a line that does not move tells so after
+//! `T / waiting`.
+//!
+//! Three brakes:
+//! 1. **Ramp.** The connects in flight at most double per step (T/8, within [`STEP_MIN`] and [`STEP_MAX`]). Those that were
+//!    not begun when the line is gone are never begun.
+//! 2. **Pace after a failure.** One at a time, begun `backoff × 2ⁿ × (0.5 … 1.0)` apart, up to the cap.
+//! 3. **Patience.** A connect that takes four times as long as usual is counted as failed although it goes on, and another
+//!    may be tried beside it: a server that is back is found although older connects hang.
+
+use std::time::Duration;
+
+use weir_core::{Instant, hash};
+
+/// The shortest step of the ramp.
+pub const STEP_MIN: Duration = Duration::from_millis(5);
+/// The longest step of the ramp.
+pub const STEP_MAX: Duration = Duration::from_millis(50);
+/// A connect is hung after this many times the usual …
+pub const PATIENCE_FACTOR: u32 = 4;
+/// … but not before this.
+pub const PATIENCE_MIN: Duration = Duration::from_millis(250);
+/// Patience before any connect has succeeded.
+pub const PATIENCE_UNKNOWN: Duration = Duration::from_millis(500);
+
+/// How connections are opened.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OpenParams {
+    /// Most connects in flight, at least one.
+    pub parallel_max: u32,
+    /// A connect is given up after this.
+    pub connect_timeout: Duration,
+    /// Between two attempts after the first failure.
+    pub backoff: Duration,
+    /// Between two attempts after many.
+    pub backoff_max: Duration,
+    /// With no live connection and connects failing for this long, new callers are refused at once.
+    pub down_after: Duration,
+}
+
+impl Default for OpenParams {
+    fn default() -> Self {
+        Self {
+            parallel_max: 32,
+            connect_timeout: Duration::from_secs(3),
+            backoff: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(1),
+            down_after: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What there is and what is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Demand {
+    /// Those in line.
+    pub waiting: u32,
+    /// Idle connections missing to the minimum.
+    pub missing: u32,
+    /// Connections idle or in use.
+    pub live: u32,
+    /// Connects in flight.
+    pub opening: u32,
+    /// Those of `opening` that are hung.
+    pub hung: u32,
+    /// Places left below the maximum.
+    pub room: u32,
+    /// H: the mean time a connection was held; zero if unknown.
+    pub hold: Duration,
+    /// n: uses that ended within `over`.
+    pub ended: u32,
+    /// t: for how long the line has stood, or a part of that.
+    pub over: Duration,
+}
+
+/// The rule. See the module.
+#[derive(Debug)]
+pub struct Opener {
+    params: OpenParams,
+    /// T; `None` before the first connect has succeeded.
+    connect_time: Option<Duration>,
+    /// Connects in flight allowed by the ramp.
+    ramp: u32,
+    /// When the ramp may double.
+    ramp_at: Instant,
+    /// Since when the line has not been empty.
+    standing_since: Option<Instant>,
+    /// Failures since the last success.
+    failures: u32,
+    failing_since: Option<Instant>,
+    /// When the last failure was counted.
+    failed_at: Instant,
+    not_before: Instant,
+    /// Somebody was refused: one attempt, though nobody waits.
+    probe: bool,
+}
+
+impl Opener {
+    /// Nothing known yet.
+    pub fn new(params: OpenParams) -> Self {
+        Self {
+            params,
+            connect_time: None,
+            ramp: 1,
+            ramp_at: Instant::ZERO,
+            standing_since: None,
+            failures: 0,
+            failing_since: None,
+            failed_at: Instant::ZERO,
+            not_before: Instant::ZERO,
+            probe: false,
+        }
+    }
+
+    /// Changes the settings; what was learnt stays.
+    pub fn set_params(&mut self, params: OpenParams) {
+        self.params = params;
+    }
+
+    /// The settings.
+    pub fn params(&self) -> &OpenParams {
+        &self.params
+    }
+
+    /// How many connects to begin now. The caller begins exactly as many, and asks again after every change and at
+    /// [`Opener::poll_timeout`].
+    pub fn want(&mut self, demand: &Demand, now: Instant) -> u32 {
+        self.standing_since = match (demand.waiting, self.standing_since) {
+            (0, _) => None,
+            (_, None) => Some(now),
+            (_, since) => since,
+        };
+        let needed = self.needed(demand, now).min(demand.room);
+        if needed == 0 {
+            if demand.opening == 0 {
+                self.ramp = 1;
+            }
+            return 0;
+        }
+        if now < self.not_before {
+            return 0;
+        }
+        let in_flight = demand.opening - demand.hung.min(demand.opening);
+        if self.failing_since.is_some() {
+            // Beside those that hang, but the bound is the bound.
+            let begin = u32::from(in_flight == 0 && demand.opening < self.params.parallel_max.max(1));
+            self.probe &= begin == 0;
+            return begin;
+        }
+        if now >= self.ramp_at && in_flight >= self.ramp {
+            self.ramp = self.ramp.saturating_mul(2);
+        }
+        let allowed = self.ramp.min(self.params.parallel_max).max(1);
+        let begin = needed.min(allowed.saturating_sub(demand.opening));
+        if begin > 0 {
+            self.ramp_at = now + self.step();
+            self.probe = false;
+        }
+        begin
+    }
+
+    /// When [`Opener::want`] may say something else although nothing has happened; `None` if it will not.
+    pub fn poll_timeout(&self, demand: &Demand, now: Instant) -> Option<Instant> {
+        if (demand.waiting == 0 && demand.missing == 0 && !self.probe) || demand.room == 0 {
+            return None;
+        }
+        let soonest = now + self.step();
+        Some(if self.failing_since.is_some() { soonest.max(self.not_before) } else { soonest })
+    }
+
+    /// A connect succeeded after `took`.
+    pub fn opened(&mut self, took: Duration) {
+        self.connect_time = Some(match self.connect_time {
+            None => took,
+            Some(mean) => (mean * 3 + took) / 4,
+        });
+        self.failures = 0;
+        self.failing_since = None;
+        self.not_before = Instant::ZERO;
+        self.probe = false;
+    }
+
+    /// A connect that began at `began` failed, or has just turned out to hang. `seed` draws the pause, which counts from
+    /// `began`. Of those that were in flight together only the first to fail makes the pause longer.
+    pub fn failed(&mut self, began: Instant, now: Instant, seed: u64) {
+        self.failing_since.get_or_insert(now);
+        self.ramp = 1;
+        if began < self.failed_at {
+            return;
+        }
+        self.failed_at = now;
+        let doubled = self.params.backoff.saturating_mul(1 << self.failures.min(20));
+        let pause = doubled.min(self.params.backoff_max);
+        let half = pause / 2;
+        let share = hash::reduce(hash::splitmix64(seed), 1 << 20) as u32;
+        self.not_before = began + half + (half * share) / (1 << 20);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Somebody was refused because the server is down: one attempt is due although nobody waits.
+    pub fn refused(&mut self) {
+        self.probe = true;
+    }
+
+    /// Whether connects have been failing for so long that, with no live connection, new callers are refused.
+    pub fn is_down(&self, now: Instant) -> bool {
+        self.failing_since.is_some_and(|since| now.since(since) >= self.params.down_after)
+    }
+
+    /// Since when connects have been failing.
+    pub fn failing_since(&self) -> Option<Instant> {
+        self.failing_since
+    }
+
+    /// T: how long a connect takes; `None` before one has succeeded.
+    pub fn connect_time(&self) -> Option<Duration> {
+        self.connect_time
+    }
+
+    /// After how long a connect in flight is taken to hang.
+    pub fn patience(&self) -> Duration {
+        let usual = match self.connect_time {
+            Some(mean) => mean.saturating_mul(PATIENCE_FACTOR).max(PATIENCE_MIN),
+            None => PATIENCE_UNKNOWN,
+        };
+        usual.min(self.params.connect_timeout)
+    }
+
+    /// How many the demand asks for, brakes aside.
+    fn needed(&self, demand: &Demand, now: Instant) -> u32 {
+        let for_idle = demand.missing.max(u32::from(self.probe)).saturating_sub(demand.opening);
+        if demand.waiting == 0 {
+            return for_idle;
+        }
+        // Each connect in flight that is not hung serves one of them.
+        let coming = demand.opening - demand.hung.min(demand.opening);
+        let unmet = demand.waiting.saturating_sub(coming);
+        let Some(connect_time) = self.connect_time.filter(|_| demand.live > 0) else {
+            return unmet.max(for_idle);
+        };
+        let waiting = f64::from(demand.waiting);
+        let each = demand.hold.as_secs_f64() / f64::from(demand.live);
+        let drain = waiting * each.max(demand.over.as_secs_f64() / f64::from(demand.ended.saturating_add(1)));
+        let connect = connect_time.as_secs_f64();
+        let for_line = if drain > connect {
+            let left = (waiting * (1.0 - connect / drain)).ceil() as u32;
+            left.max(1).saturating_sub(coming)
+        } else {
+            let stood = self.standing_since.is_some_and(|since| now.since(since) >= connect_time);
+            u32::from(stood && coming == 0)
+        };
+        for_line.min(unmet).max(for_idle)
+    }
+
+    fn step(&self) -> Duration {
+        self.connect_time.map_or(STEP_MIN, |mean| (mean / 8).clamp(STEP_MIN, STEP_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    /// One that knows that a connect takes 150 ms.
+    fn experienced() -> Opener {
+        let mut opener = Opener::new(OpenParams::default());
+        opener.opened(ms(150));
+        opener
+    }
+
+    /// Steps through time as an owner would: `demand` says what there is; returns when each connect was begun.
+    fn play(opener: &mut Opener, until: u64, demand: impl Fn(u64, u32) -> Demand) -> Vec<u64> {
+        let mut begun = Vec::new();
+        for millis in 0..until {
+            let n = opener.want(&demand(millis, begun.len() as u32), at(millis));
+            begun.extend((0..n).map(|_| millis));
+        }
+        begun
+    }
+
+    #[test]
+    fn a_short_line_before_quick_uses_opens_nothing() {
+        // 50 at once on 5 warm connections, 2 ms each: the line is gone after 20 ms.
+        let begun = play(&mut experienced(), 100, |millis, opening| Demand {
+            waiting: 45_u32.saturating_sub(millis as u32 / 2 * 5),
+            live: 5,
+            opening,
+            room: 45 - opening,
+            hold: ms(millis.min(2)),
+            ended: millis as u32 / 2 * 5,
+            over: ms(millis),
+            ..Demand::default()
+        });
+        assert_eq!(begun, []);
+    }
+
+    #[test]
+    fn long_uses_open_one_for_each_who_waits() {
+        // 2 s each: after a few steps it is clear that nobody comes back soon.
+        let begun = play(&mut experienced(), 300, |millis, begun| Demand {
+            // The first are open after 150 ms, and serve those in line.
+            waiting: if millis < 160 { 45 } else { 45 - begun },
+            live: if millis < 160 { 5 } else { 5 + begun },
+            opening: if millis < 160 { begun } else { 0 },
+            room: 45 - begun,
+            over: ms(millis),
+            ..Demand::default()
+        });
+        assert_eq!(begun.len(), 45);
+        // Open 150 ms later: within three times the connect time.
+        assert!(begun[44] <= 300, "{begun:?}");
+        assert!(begun.windows(2).all(|pair| pair[0] <= pair[1]) && begun[5] > begun[0], "a ramp: {begun:?}");
+    }
+
+    #[test]
+    fn a_line_that_stands_gets_one_more_per_connect_time() {
+        let mut opener = experienced();
+        let mut begun = Vec::new();
+        let mut opening = Vec::new();
+        let mut live = 5;
+        for millis in 0..1_000 {
+            opening.retain(|&since| {
+                let open = millis - since < 150;
+                live += u32::from(!open);
+                open
+            });
+            let demand = Demand {
+                waiting: 10,
+                live,
+                opening: opening.len() as u32,
+                room: 20,
+                hold: ms(10),
+                ended: 10,
+                over: ms(20),
+                ..Demand::default()
+            };
+            for _ in 0..opener.want(&demand, at(millis)) {
+                begun.push(millis);
+                opening.push(millis);
+            }
+        }
+        assert!((5..=6).contains(&begun.len()), "{begun:?}");
+        assert_eq!(begun[0], 150);
+    }
+
+    #[test]
+    fn failures_are_paced_and_a_success_ends_that() {
+        let mut opener = Opener::new(OpenParams::default());
+        let demand = Demand { waiting: 20, room: 10, ..Demand::default() };
+        let mut attempts = Vec::new();
+        for millis in 0..10_000 {
+            // Refused at once.
+            for _ in 0..opener.want(&demand, at(millis)) {
+                attempts.push(millis);
+                opener.failed(at(millis), at(millis), millis);
+            }
+        }
+        assert!((10..=25).contains(&attempts.len()), "{attempts:?}");
+        let gaps: Vec<u64> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.iter().all(|gap| (25..=1_001).contains(gap)), "{gaps:?}");
+        assert!(gaps[gaps.len() - 1] >= 500);
+        assert!(opener.is_down(at(10_000)) && !opener.is_down(at(4_999)));
+        opener.opened(ms(20));
+        assert!(!opener.is_down(at(10_000)));
+        assert_eq!(opener.want(&demand, at(10_000)), 1, "the ramp begins anew");
+    }
+
+    #[test]
+    fn connects_that_hang_do_not_keep_the_next_from_being_tried() {
+        let mut opener = experienced();
+        assert_eq!(opener.patience(), ms(600));
+        let demand = Demand { waiting: 3, opening: 1, hung: 1, room: 9, ..Demand::default() };
+        opener.failed(at(580), at(600), 1);
+        assert_eq!(opener.want(&demand, at(601)), 0, "paced");
+        assert_eq!(opener.want(&demand, at(700)), 1);
+        assert_eq!(opener.want(&Demand { opening: 2, ..demand }, at(701)), 0, "one at a time");
+    }
+
+    #[test]
+    fn a_refusal_asks_for_one_attempt() {
+        let mut opener = experienced();
+        opener.failed(at(0), at(0), 1);
+        let demand = Demand { room: 10, ..Demand::default() };
+        assert_eq!(opener.want(&demand, at(1_000)), 0, "nobody asks");
+        opener.refused();
+        assert!(opener.poll_timeout(&demand, at(1_000)).is_some());
+        assert_eq!(opener.want(&demand, at(1_000)), 1);
+        assert_eq!(opener.want(&Demand { opening: 1, ..demand }, at(1_001)), 0);
+    }
+}
