@@ -9,6 +9,11 @@ use rustix::process::Signal;
 use super::loopback;
 use crate::{Client, PATIENCE, Process, Response, TempDir, free_port};
 
+/// Between two looks at a metric that may still move.
+const SETTLING: Duration = Duration::from_millis(20);
+/// Looks at most: where there is traffic all the time it never stands still.
+const SETTLING_LOOKS: u32 = 5;
+
 /// How a test wants Weir started.
 #[derive(Clone, Debug, Default)]
 pub struct WeirOptions {
@@ -119,13 +124,23 @@ impl Weir {
         Client::local(self.metrics).get(path).unwrap_or_else(|e| panic!("GET {path}: {e}"))
     }
 
-    /// The sum of all series of a metric whose line contains every one of `labels`; `None` if there is none.
+    /// The sum of all series of a metric whose line contains every one of `labels`; `None` if there is none. Read until it
+    /// stands still, for a while at most: a worker counts a request when its response is on the way, and on a busy machine the
+    /// client may ask before it has.
     ///
     /// # Panics
     /// If `/metrics` does not answer or a value is no number.
     #[track_caller]
     pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
-        sum_series(&self.metrics(), name, labels)
+        let mut value = sum_series(&self.metrics(), name, labels);
+        for _ in 0..SETTLING_LOOKS {
+            std::thread::park_timeout(SETTLING);
+            let before = std::mem::replace(&mut value, sum_series(&self.metrics(), name, labels));
+            if value == before {
+                break;
+            }
+        }
+        value
     }
 
     /// Rewrites the configuration file (the same marks stand for the same ports).
