@@ -154,28 +154,24 @@ fn haproxy_config(place: &Place, extra: &str) -> String {
 }
 
 fn haproxy26(place: &Place) -> Outcome<Command> {
-    let file = write(place, "haproxy.cfg", &haproxy_config(place, ""))?;
-    let mut command = Command::new("/usr/sbin/haproxy");
-    command.arg("-db").arg("-f").arg(file);
-    Ok(command)
+    haproxy26_with(place, &haproxy_config(place, ""))
 }
 
 fn haproxy26_splice(place: &Place) -> Outcome<Command> {
-    let file = write(place, "haproxy.cfg", &haproxy_config(place, "  option splice-response\n"))?;
-    let mut command = Command::new("/usr/sbin/haproxy");
-    command.arg("-db").arg("-f").arg(file);
-    Ok(command)
+    haproxy26_with(place, &haproxy_config(place, "  option splice-response\n"))
 }
 
 /// Not a balancer of HTTP: bytes are passed on, each client's connection to one backend. The price of that is a goal.
 fn haproxy26_tcp(place: &Place) -> Outcome<Command> {
-    let http = haproxy_config(place, "");
-    let tcp = http
+    let tcp = haproxy_config(place, "")
         .replace("mode http\n  http-reuse always\n  option forwardfor\n", "mode tcp\n")
         .replace("  option httpchk GET /\n", "");
-    let file = write(place, "haproxy.cfg", &tcp)?;
+    haproxy26_with(place, &tcp)
+}
+
+fn haproxy26_with(place: &Place, config: &str) -> Outcome<Command> {
     let mut command = Command::new("/usr/sbin/haproxy");
-    command.arg("-db").arg("-f").arg(file);
+    command.arg("-db").arg("-f").arg(write(place, "haproxy.cfg", config)?);
     Ok(command)
 }
 

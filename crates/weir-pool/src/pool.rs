@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant as TokioInstant, timeout_at};
+use tokio::time::{Instant as TokioInstant, timeout, timeout_at};
 use weir_core::Instant;
 use weir_pool_core::{Acquired, CloseReason, Refusal};
 
@@ -97,7 +97,7 @@ impl<M: Manager> Pool<M> {
             // What must be awaited first is not for somebody who cannot wait.
             Some(taken) if taken.is_fresh() => return Ok(Guard::new(taken.entry, taken.at)),
             Some(taken) => {
-                self.shared.give_back(taken.entry);
+                self.shared.put_back(taken.entry);
                 Refused::NoneIdle
             }
             None if self.shared.lock().broker.is_shut() => Refused::Closed,
@@ -128,18 +128,15 @@ impl<M: Manager> Pool<M> {
     /// # Errors
     /// If it is 0 or above [`SIZE_MAX`](crate::SIZE_MAX).
     pub fn resize(&self, max_size: u32) -> Result<(), crate::SettingsError> {
-        let settings = self.shared.lock().settings.clone();
-        let min_idle = settings.min_idle.min(max_size);
-        let settings = Settings { max_size, min_idle, ..(*settings).clone() };
-        settings.check(false)?;
-        self.shared.update(|state, now, wake| {
+        self.shared.update(|state, now, _| {
+            let settings = Settings { max_size, ..(*state.settings).clone() };
+            settings.check_size()?;
             state.broker.quota().set_max(max_size);
             state.broker.set_params(settings.broker());
             state.settings = Arc::new(settings);
             state.broker.resized(now);
-            let _ = wake;
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Callers wait from now on, although connections may be idle: before a fail-over, say. Their time-outs go on.
@@ -171,7 +168,7 @@ impl<M: Manager> Pool<M> {
         if self.shared.lock().broker.is_empty() {
             return Ok(());
         }
-        tokio::time::timeout(limit, emptied).await.map_err(|_| self.snapshot())
+        timeout(limit, emptied).await.map_err(|_| self.snapshot())
     }
 
     // === acquiring ===
@@ -204,26 +201,26 @@ impl<M: Manager> Pool<M> {
             return self.lend_slowly(Held::from(taken), limit).await;
         }
         let mut held = Held::from(taken);
-        let ready = match held.entry.as_mut() {
-            Some(entry) => {
-                let mut hook = pin!(manager.on_acquire(&mut entry.conn));
-                poll_fn(|cx| Poll::Ready(hook.as_mut().poll(cx))).await
+        if let Some(entry) = held.entry.as_mut() {
+            let mut hook = pin!(manager.on_acquire(&mut entry.conn));
+            // Mostly it is done at once, and no timer is needed.
+            let ready = match poll_fn(|cx| Poll::Ready(hook.as_mut().poll(cx))).await {
+                Poll::Ready(ready) => Some(ready),
+                Poll::Pending => timeout_at(self.shared.clock.at(held.deadline), hook).await.ok(),
+            };
+            match ready {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    held.dead = true;
+                    self.shared.failed(error);
+                }
+                // Given up in the middle: nobody knows its state.
+                None => held.dead = true,
             }
-            None => Poll::Pending,
-        };
-        match (ready, held.entry.take()) {
-            (Poll::Ready(Ok(())), Some(entry)) => Ok(Guard::new(entry, held.at)),
-            (Poll::Ready(Err(error)), entry) => {
-                held.entry = entry;
-                held.dead = true;
-                self.shared.failed(error);
-                self.lend_slowly(held, limit).await
-            }
-            // A hook that waits begins again, under the caller's deadline.
-            (_, entry) => {
-                held.entry = entry;
-                self.lend_slowly(held, limit).await
-            }
+        }
+        match held.entry.take_if(|_| !held.dead) {
+            Some(entry) => Ok(Guard::new(entry, held.at)),
+            None => self.lend_slowly(held, limit).await,
         }
     }
 
@@ -317,25 +314,32 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut held: Held<M>, until: Tokio
     if held.dead || shared.manager.is_broken(&mut entry.conn) {
         return Prepared::Dead;
     }
+    if TokioInstant::now() >= until {
+        // Nothing was begun with it.
+        held.entry.take().into_iter().for_each(|entry| shared.put_back(entry));
+        return Prepared::TimedOut;
+    }
     let work = async {
         if entry.needs_reset {
             shared.manager.reset(&mut entry.conn).await?;
             entry.needs_reset = false;
         }
         if check {
-            shared.manager.check(&mut entry.conn).await?;
+            match timeout(validation_timeout, shared.manager.check(&mut entry.conn)).await {
+                Ok(checked) => checked?,
+                Err(_) => return Ok(false),
+            }
         }
-        shared.manager.on_acquire(&mut entry.conn).await
+        shared.manager.on_acquire(&mut entry.conn).await.map(|()| true)
     };
-    let limit = until.min(TokioInstant::now() + validation_timeout);
-    match timeout_at(limit, work).await {
-        Ok(Ok(())) => {}
+    match timeout_at(until, work).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => return Prepared::Dead,
         Ok(Err(error)) => {
             shared.failed(error);
             return Prepared::Dead;
         }
-        Err(_) if TokioInstant::now() >= until => return Prepared::TimedOut,
-        Err(_) => return Prepared::Dead,
+        Err(_) => return Prepared::TimedOut,
     }
     match held.entry.take() {
         Some(entry) => Prepared::Ready(Guard::new(entry, held.at)),

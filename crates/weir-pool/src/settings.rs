@@ -43,7 +43,8 @@ impl Settings {
         BrokerParams {
             keep: Params {
                 max_idle: self.max_size,
-                min_idle: self.min_idle,
+                // As configured again when the pool has grown again.
+                min_idle: self.min_idle.min(self.max_size),
                 idle_timeout: self.idle_timeout.unwrap_or(Duration::MAX),
                 max_lifetime: self.max_lifetime,
                 lifetime_jitter: self.lifetime_jitter,
@@ -68,14 +69,20 @@ impl Settings {
         self.connect_timeout.unwrap_or(self.acquire_timeout)
     }
 
+    pub(crate) fn check_size(&self) -> Result<(), SettingsError> {
+        if (1..=SIZE_MAX).contains(&self.max_size) {
+            return Ok(());
+        }
+        let problem = format!("{} is not within 1 and {SIZE_MAX}", self.max_size);
+        Err(SettingsError { setting: "max_size", problem })
+    }
+
     /// Refuses what contradicts itself; `chosen`: somebody has set `min_idle`.
     pub(crate) fn check(&self, chosen: bool) -> Result<(), SettingsError> {
         let settings = self;
         let refuse = |setting, problem: String| Err(SettingsError { setting, problem });
         let Settings { max_size, min_idle, acquire_timeout, .. } = *settings;
-        if max_size == 0 || max_size > SIZE_MAX {
-            return refuse("max_size", format!("{max_size} is not within 1 and {SIZE_MAX}"));
-        }
+        settings.check_size()?;
         if min_idle > max_size {
             return refuse("min_idle", format!("{min_idle} is more than max_size ({max_size})"));
         }

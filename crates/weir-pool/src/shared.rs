@@ -138,6 +138,15 @@ impl<M: Manager> Shared<M> {
         held
     }
 
+    /// Takes back a connection that was not used.
+    pub(crate) fn put_back(&self, entry: Box<Entry<M>>) {
+        self.update(|state, now, wake| {
+            let slot = entry.slot;
+            state.put(entry);
+            wake.extend(state.broker.put_back(slot, now));
+        });
+    }
+
     /// Takes back a connection that must not be used again: the housekeeper closes it.
     pub(crate) fn discard(&self, entry: Box<Entry<M>>, reason: CloseReason) {
         self.update(|state, now, _| {

@@ -80,13 +80,16 @@ impl<'a, M: Manager> Wait<'a, M> {
             };
             (now, now + limit)
         });
-        if let Acquired::Ready(loan) = state.broker.acquire(now) {
-            let taken = state.lend(&loan, now, self.asked, self.deadline);
-            drop(state);
-            self.place = Place::Done;
-            return Poll::Ready(taken.ok_or(self.missed(Refusal::Closed)));
+        match state.broker.acquire(now) {
+            Acquired::Ready(loan) => {
+                let taken = state.lend(&loan, now, self.asked, self.deadline);
+                drop(state);
+                self.place = Place::Done;
+                Poll::Ready(taken.ok_or(self.missed(Refusal::Closed)))
+            }
+            Acquired::Wait => self.join(state, now, cx),
+            Acquired::Refused(refusal) => self.refused(state, refusal),
         }
-        self.join(state, now, cx)
     }
 
     fn join(
@@ -95,29 +98,25 @@ impl<'a, M: Manager> Wait<'a, M> {
         now: Instant,
         cx: &Context<'_>,
     ) -> Poll<Result<Taken<M>, Missed>> {
-        // Asked a second time, for the reason.
-        let refusal = match state.broker.acquire(now) {
-            Acquired::Refused(refusal) => refusal,
-            Acquired::Wait | Acquired::Ready(_) => {
-                let waker = cx.waker().clone();
-                let deadline = matches!(self.limit, Limit::Common).then_some(self.deadline);
-                let joined = if self.again.is_some() {
-                    state.broker.rejoin(waker, deadline, now)
-                } else {
-                    state.broker.join(waker, deadline, now)
-                };
-                if let Ok(ticket) = joined {
-                    self.place = Place::Line(ticket);
-                    let calls = state.broker.calls_housekeeper();
-                    drop(state);
-                    if calls {
-                        self.shared.housekeeper.notify_one();
-                    }
-                    return Poll::Pending;
-                }
-                Refusal::LineFull
-            }
+        let waker = cx.waker().clone();
+        let deadline = matches!(self.limit, Limit::Common).then_some(self.deadline);
+        let joined = if self.again.is_some() {
+            state.broker.rejoin(waker, deadline, now)
+        } else {
+            state.broker.join(waker, deadline, now)
         };
+        let Ok(ticket) = joined else { return self.refused(state, Refusal::LineFull) };
+        self.place = Place::Line(ticket);
+        let calls = state.broker.calls_housekeeper();
+        drop(state);
+        if calls {
+            self.shared.housekeeper.notify_one();
+        }
+        Poll::Pending
+    }
+
+    #[cold]
+    fn refused(&mut self, mut state: MutexGuard<'_, State<M>>, refusal: Refusal) -> Poll<Result<Taken<M>, Missed>> {
         state.counts.refused += 1;
         let calls = state.broker.calls_housekeeper();
         drop(state);

@@ -28,6 +28,9 @@ struct Server {
     opened: AtomicU32,
     checks: AtomicU32,
     resets: AtomicU32,
+    /// How long the hook before a use takes, and how often it was begun.
+    hook_ms: AtomicU64,
+    hooks: AtomicU32,
 }
 
 impl Server {
@@ -107,6 +110,15 @@ impl Manager for Client {
         self.0.checks.fetch_add(1, Ordering::SeqCst);
         pass(ms(1)).await;
         if conn.is_alive() { Ok(()) } else { Err(Failure("terminated by an administrator")) }
+    }
+
+    async fn on_acquire(&self, _: &mut Conn) -> Result<(), Failure> {
+        self.0.hooks.fetch_add(1, Ordering::SeqCst);
+        match self.0.hook_ms.load(Ordering::SeqCst) {
+            0 => {}
+            millis => pass(ms(millis)).await,
+        }
+        Ok(())
     }
 
     fn on_release(&self, conn: &mut Conn) -> Release {
@@ -357,6 +369,50 @@ async fn dead_connections_are_not_lent_after_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_cannot_wait_gets_nothing_stale_and_makes_nothing_fresh() {
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |b| b);
+    warm(&pool, 1).await;
+    server.restart();
+    pass(Duration::from_secs(1)).await;
+    for _ in 0..3 {
+        assert_eq!(pool.try_acquire().unwrap_err().refused(), Refused::NoneIdle);
+    }
+    assert!(pool.acquire().await.unwrap().is_alive());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_waits_is_begun_once_and_ends_with_the_callers_time() {
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |b| b.max_size(1));
+    server.hook_ms.store(5, Ordering::SeqCst);
+    warm(&pool, 1).await;
+    assert_eq!(server.get(|s| &s.hooks), 1);
+    server.hook_ms.store(60_000, Ordering::SeqCst);
+    let begun = Instant::now();
+    assert_eq!(pool.acquire_timeout(ms(50)).await.unwrap_err().refused(), Refused::TimedOut);
+    assert!(begun.elapsed() < ms(60));
+    assert_eq!(server.get(|s| &s.hooks), 2);
+    server.hook_ms.store(0, Ordering::SeqCst);
+    assert_eq!(pool.acquire().await.unwrap().number, 1, "nobody knows the state of the first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_out_is_kept_behind_any_number_of_others() {
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |b| b.max_size(1));
+    let _busy = pool.acquire().await.unwrap();
+    for _ in 0..3_000 {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.acquire_timeout(Duration::from_mins(1)).await.map(drop) });
+    }
+    eventually("they are in line", || pool.snapshot().pending == 3_000).await;
+    let begun = Instant::now();
+    assert_eq!(pool.acquire().await.unwrap_err().refused(), Refused::TimedOut);
+    assert!(begun.elapsed() <= ms(3_050), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn idle_connections_are_kept_alive_and_dead_ones_replaced() {
     let server = Arc::new(Server::default());
     let pool = pool(&server, |b| b.min_idle(3).keepalive(Some(ms(50))));
@@ -422,6 +478,7 @@ async fn the_size_changes_at_run_time() {
     eventually("four are left", || server.get(|s| &s.open) == 4).await;
     assert_eq!(server.get(|s| &s.open_max), 12);
     assert!(pool.resize(0).is_err());
+    assert_eq!(pool.snapshot().max_size, 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,148 +13,28 @@
 //! 4. **Nothing is lost.** Who leaves the line with a connection kept for it passes it on. What must be closed is closed by
 //!    the housekeeper and holds its place until then.
 
+mod visits;
+mod words;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use weir_core::Instant;
 
-use crate::opener::{Demand, OpenParams, Opener};
+use crate::Quota;
+use crate::opener::Opener;
 use crate::pool::Pool;
 use crate::slot::{CloseReason, SlotId};
 use crate::waiters::{Left, Ticket, Waiters};
-use crate::{Params, Quota};
+
+pub use words::{Acquired, BrokerParams, BrokerStats, Loan, Refusal, Todo};
 
 /// What is learnt from the uses that end is learnt over windows of at least this.
 const WINDOW: Duration = Duration::from_millis(100);
-/// Waiters that the housekeeper looks past, in one visit, for the next time-out.
-const LOOK_PAST: usize = 1_024;
+/// Deadlines of callers that have left, kept beyond as many as there are callers in line.
+const TIMED_SLACK: usize = 64;
 /// Connections that are looked at for being alive at a time.
 const CHECKS_MAX: usize = 8;
-
-/// How callers wait and what is watched.
-#[derive(Clone, PartialEq, Debug)]
-pub struct BrokerParams {
-    /// How connections are kept. `max_idle` and `max_connections` are the quota's business.
-    pub keep: Params,
-    /// How they are opened.
-    pub open: OpenParams,
-    /// Most callers in line; more are refused at once.
-    pub waiters_max: u32,
-    /// An idle connection is looked at after this; `None` = never.
-    pub keepalive: Option<Duration>,
-    /// A use longer than this is reported, once; `None` = never.
-    pub leak_after: Option<Duration>,
-}
-
-impl Default for BrokerParams {
-    fn default() -> Self {
-        Self {
-            keep: Params::default(),
-            open: OpenParams::default(),
-            waiters_max: 1 << 20,
-            keepalive: None,
-            leak_after: None,
-        }
-    }
-}
-
-/// A connection lent to a caller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Loan<C> {
-    /// Its slot.
-    pub slot: SlotId,
-    /// The connection.
-    pub conn: C,
-    /// For how long nobody has used it: zero if it comes straight from another use, or is new.
-    pub quiet: Duration,
-}
-
-/// Why a caller gets nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Refusal {
-    /// The pool is closed.
-    Closed,
-    /// No connection is open, and connects have been failing for long.
-    Down,
-    /// Too many wait already.
-    LineFull,
-    /// Its time is over.
-    TimedOut,
-}
-
-/// What came of [`Broker::acquire`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum Acquired<C> {
-    /// A connection.
-    Ready(Loan<C>),
-    /// [`Broker::join`] the line.
-    Wait,
-    /// Nothing.
-    Refused(Refusal),
-}
-
-/// What the housekeeper has to do. Lists are appended to; the owner empties them.
-#[derive(Debug)]
-pub struct Todo<C, W> {
-    /// Open a connection for each: [`Broker::connected`] or [`Broker::connect_failed`] follow.
-    pub open: Vec<SlotId>,
-    /// Give up these connects, which hang: `connect_failed` follows when they have ended.
-    pub abandon: Vec<SlotId>,
-    /// Close these: [`Broker::closed`] follows when they are.
-    pub close: Vec<(SlotId, C, CloseReason)>,
-    /// See whether these are alive: [`Broker::alive`] or [`Broker::dead`] follow.
-    pub check: Vec<(SlotId, C)>,
-    /// These have been lent for longer than `leak_after`: since when.
-    pub leaks: Vec<(SlotId, Instant)>,
-    /// Tell these callers to look again ([`Broker::fetch`]).
-    pub wake: Vec<W>,
-}
-
-impl<C, W> Default for Todo<C, W> {
-    fn default() -> Self {
-        Self {
-            open: Vec::new(),
-            abandon: Vec::new(),
-            close: Vec::new(),
-            check: Vec::new(),
-            leaks: Vec::new(),
-            wake: Vec::new(),
-        }
-    }
-}
-
-/// Figures of a moment, and sums since the start.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct BrokerStats {
-    /// The connections.
-    pub pool: crate::Stats,
-    /// Callers in line.
-    pub waiting: u32,
-    /// Callers for whom a connection is kept that they have not fetched yet.
-    pub served: u32,
-    /// Connects in flight that hang.
-    pub hung: u32,
-    /// Uses that have ended.
-    pub uses: u64,
-    /// How long all of them took together.
-    pub used_nanos: u64,
-    /// The mean time a connection was held of late; zero if unknown.
-    pub hold: Duration,
-    /// How long the connections in use have been held on average; zero if none is.
-    pub age: Duration,
-    /// The usual time to connect; `None` if unknown.
-    pub connect_time: Option<Duration>,
-    /// Since when connects have been failing.
-    pub failing_since: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Waiter<W> {
-    who: W,
-    /// When the housekeeper ends its waiting; `FAR` if it does that itself.
-    deadline: Instant,
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Gift<C> {
@@ -167,12 +47,12 @@ enum Gift<C> {
 struct Use {
     /// When the use in progress began.
     since: Instant,
-    /// When it was last looked at.
-    checked: Instant,
+    /// When it was last known to be alive: connected, looked at, or at the end of a use.
+    alive: Instant,
     leak_reported: bool,
 }
 
-const UNUSED: Use = Use { since: Instant::ZERO, checked: Instant::ZERO, leak_reported: false };
+const UNUSED: Use = Use { since: Instant::ZERO, alive: Instant::ZERO, leak_reported: false };
 
 #[derive(Clone, Copy, Debug)]
 struct Opening {
@@ -187,7 +67,9 @@ struct Opening {
 pub struct Broker<C, W, Q> {
     pool: Pool<C>,
     quota: Q,
-    line: Waiters<Waiter<W>, Gift<C>>,
+    line: Waiters<W, Gift<C>>,
+    /// Those in line whose waiting the housekeeper ends, and when, the first first. Some have left the line already.
+    timed: VecDeque<(Instant, Ticket)>,
     opener: Opener,
     params: BrokerParams,
     uses: Vec<Use>,
@@ -223,6 +105,7 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
             pool: Pool::new(params.keep.clone()),
             quota,
             line: Waiters::new(),
+            timed: VecDeque::new(),
             opener: Opener::new(params.open.clone()),
             params,
             uses: Vec::new(),
@@ -270,9 +153,7 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
             && !self.shut
             && let Some((slot, conn)) = self.pool.acquire_idle(now)
         {
-            let quiet = self.pool.idle_for(slot, now);
-            self.begin(slot, now);
-            return Acquired::Ready(Loan { slot, conn, quiet });
+            return Acquired::Ready(self.lend(slot, conn, now));
         }
         self.acquire_none(now)
     }
@@ -311,14 +192,31 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
             self.update_hold(now);
             self.marks = [(self.ended, now); 2];
         }
-        let deadline = deadline.unwrap_or(Instant::FAR);
-        let waiter = Waiter { who, deadline };
-        let ticket = if first { self.line.join_first(waiter) } else { self.line.join(waiter) };
-        self.call_housekeeper(deadline);
+        let ticket = if first { self.line.join_first(who)? } else { self.line.join(who)? };
+        if let Some(deadline) = deadline {
+            self.forget_untimed();
+            if first {
+                self.timed.push_front((deadline, ticket));
+            } else {
+                self.timed.push_back((deadline, ticket));
+            }
+            self.call_housekeeper(deadline);
+        }
         if self.quota.room() > 0 {
             self.call_opener();
         }
-        ticket.map_err(|waiter| waiter.who)
+        Ok(ticket)
+    }
+
+    /// Forgets the deadlines of those who have left the line: at the front as they come, the others when they are many.
+    fn forget_untimed(&mut self) {
+        while self.timed.front().is_some_and(|&(_, ticket)| !self.line.is_waiting(ticket)) {
+            self.timed.pop_front();
+        }
+        if self.timed.len() > 2 * self.line.len() + TIMED_SLACK {
+            let line = &self.line;
+            self.timed.retain(|&(_, ticket)| line.is_waiting(ticket));
+        }
     }
 
     /// What a caller in line has got; its ticket is stale afterwards. `None` while there is nothing.
@@ -331,14 +229,14 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
 
     /// What is known of a caller in line.
     pub fn waiting_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
-        self.line.waiting_mut(ticket).map(|waiter| &mut waiter.who)
+        self.line.waiting_mut(ticket)
     }
 
     /// A caller has gone away. What was kept for it goes to the next, who is returned to be told.
     #[must_use]
     pub fn leave(&mut self, ticket: Ticket, now: Instant) -> Option<W> {
         match self.line.leave(ticket) {
-            Left::Served(Gift::Loan(loan)) => self.release(loan.slot, now).0,
+            Left::Served(Gift::Loan(loan)) => self.put_back(loan.slot, now),
             Left::Served(Gift::Refusal(_)) | Left::Waiting(_) | Left::Gone => None,
         }
     }
@@ -349,11 +247,25 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
     #[must_use]
     pub fn release(&mut self, slot: SlotId, now: Instant) -> (Option<W>, Duration) {
         let held = self.end(slot, now);
+        self.use_of(slot).alive = now;
+        (self.pass_on(slot, now), held)
+    }
+
+    /// A loan was not used: as [`Broker::release`], but nothing is known of the connection that was not known before.
+    #[must_use]
+    pub fn put_back(&mut self, slot: SlotId, now: Instant) -> Option<W> {
+        let since = self.use_of(slot).since;
+        self.begun_nanos = self.begun_nanos.wrapping_sub(since.as_nanos());
+        self.pass_on(slot, now)
+    }
+
+    #[inline]
+    fn pass_on(&mut self, slot: SlotId, now: Instant) -> Option<W> {
         if self.line.is_empty() || self.suspended || self.is_over() || self.shut {
             self.release_idle(slot, now);
-            return (None, held);
+            return None;
         }
-        (self.hand_over(slot, now), held)
+        self.hand_over(slot, now)
     }
 
     fn hand_over(&mut self, slot: SlotId, now: Instant) -> Option<W> {
@@ -362,13 +274,8 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
             self.close_later(slot, conn, reason);
             return None;
         }
-        self.begin(slot, now);
-        let loan = Loan { slot, conn, quiet: Duration::ZERO };
-        match self.line.serve_first(Gift::Loan(loan)) {
-            Ok(waiter) => Some(waiter.who),
-            // Looked at before: somebody waits.
-            Err(_) => None,
-        }
+        let loan = self.lend(slot, conn, now);
+        self.line.serve_first(Gift::Loan(loan)).ok()
     }
 
     fn release_idle(&mut self, slot: SlotId, now: Instant) {
@@ -387,7 +294,7 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
             return;
         }
         match self.pool.release(slot, now) {
-            crate::Released::Kept => self.call_for_idle(now),
+            crate::Released::Kept => self.call_for_idle(slot),
             crate::Released::Close(reason) => self.close_later(slot, conn, reason),
         }
     }
@@ -442,10 +349,10 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
         }
         let seed = self.draw();
         self.pool.connected(slot, conn, now, seed);
-        self.use_of(slot).checked = now;
+        self.use_of(slot).alive = now;
         self.serve(now, wake);
         self.call_opener();
-        self.call_for_idle(now);
+        self.call_for_idle(slot);
         self.check_invariants();
     }
 
@@ -473,7 +380,7 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
     /// A connection of [`Todo::check`] is alive.
     pub fn alive(&mut self, slot: SlotId, now: Instant, wake: &mut Vec<W>) {
         self.checking = self.checking.saturating_sub(1);
-        self.use_of(slot).checked = now;
+        self.use_of(slot).alive = now;
         self.pool.unreserve(slot);
         self.serve(now, wake);
         self.call_housekeeper(now);
@@ -492,11 +399,6 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
     pub fn resized(&mut self, now: Instant) {
         while self.is_over() && self.close_idle(CloseReason::Trimmed, now) {}
         self.call_housekeeper(Instant::ZERO);
-    }
-
-    /// Soft eviction of one: closed when its use ends, or now if it is idle. False for a stale id.
-    pub fn evict_idle(&mut self, now: Instant) -> bool {
-        self.close_idle(CloseReason::Drained, now)
     }
 
     /// Soft eviction of all: idle ones are closed now, those in use when they come back.
@@ -525,8 +427,8 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
     /// Refuses everybody from now on, those in line included, and closes what comes back.
     pub fn shut(&mut self, wake: &mut Vec<W>) {
         self.shut = true;
-        while let Ok(waiter) = self.line.serve_first(Gift::Refusal(Refusal::Closed)) {
-            wake.push(waiter.who);
+        while let Ok(who) = self.line.serve_first(Gift::Refusal(Refusal::Closed)) {
+            wake.push(who);
         }
         self.evict_all();
     }
@@ -541,19 +443,9 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
         self.pool.is_empty()
     }
 
-    /// The connection of a slot.
-    pub fn conn(&self, slot: SlotId) -> Option<C> {
-        self.pool.conn(slot)
-    }
-
     /// Since when the connection has been in use.
     pub fn used_since(&self, slot: SlotId) -> Option<Instant> {
         self.uses.get(slot.index() as usize).map(|used| used.since)
-    }
-
-    /// How often the connection has been used, the use in progress included.
-    pub fn uses(&self, slot: SlotId) -> u32 {
-        self.pool.uses(slot)
     }
 
     /// How many were closed for `reason`.
@@ -580,14 +472,16 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
     // === uses ===
 
     #[inline]
-    fn begin(&mut self, slot: SlotId, now: Instant) {
+    fn lend(&mut self, slot: SlotId, conn: C, now: Instant) -> Loan<C> {
         let entry = self.use_of(slot);
+        let quiet = now.since(entry.alive);
         entry.since = now;
         entry.leak_reported = false;
         if let Some(after) = self.params.leak_after {
             self.call_housekeeper(now + after);
         }
         self.begun_nanos = self.begun_nanos.wrapping_add(now.as_nanos());
+        Loan { slot, conn, quiet }
     }
 
     #[inline]
@@ -630,236 +524,6 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
             self.hold = Duration::from_nanos(mean);
         }
         self.marks = [(self.ended, now), self.marks[0]];
-    }
-
-    // === visits ===
-
-    fn call_housekeeper(&mut self, at: Instant) {
-        if at < self.housekeeper_at {
-            self.housekeeper_at = at;
-            self.calls_housekeeper = true;
-        }
-    }
-
-    /// A connection has become idle: its time runs.
-    #[inline]
-    fn call_for_idle(&mut self, now: Instant) {
-        let due = self.pool.poll_timeout().unwrap_or(Instant::FAR);
-        let look = self.params.keepalive.map_or(Instant::FAR, |every| now + every);
-        self.call_housekeeper(due.min(look));
-    }
-
-    /// Something may be to be opened.
-    fn call_opener(&mut self) {
-        self.call_housekeeper(self.open_at.unwrap_or(Instant::ZERO));
-    }
-
-    fn next_visit(&self, now: Instant) -> Instant {
-        let mut next = self.pool.poll_timeout().unwrap_or(Instant::FAR);
-        next = next.min(self.open_at.unwrap_or(Instant::FAR));
-        if let Some(deadline) = self.next_deadline() {
-            next = next.min(deadline);
-        }
-        if !self.line.is_empty()
-            && let Some(first) = self.openings.iter().find(|opening| !opening.hung)
-        {
-            next = next.min(first.since + self.opener.patience());
-        }
-        if let Some(every) = self.params.keepalive.filter(|_| self.pool.stats().idle > 0) {
-            let soonest = self
-                .pool
-                .idle_oldest_first()
-                .map(|(slot, _, since)| self.quiet_since(slot, since) + every)
-                .min()
-                .unwrap_or(Instant::FAR);
-            // While as many as allowed are being looked at, the end of one calls the housekeeper.
-            if self.checking < CHECKS_MAX {
-                next = next.min(soonest);
-            }
-        }
-        if let Some(after) = self.params.leak_after.filter(|_| self.pool.stats().busy > 0) {
-            // Not more often than a tenth of it: a leak is no matter of milliseconds.
-            next = next.min(now + after / 10);
-        }
-        next
-    }
-
-    /// Ends the waiting of those whose time is over.
-    fn expire(&mut self, now: Instant, todo: &mut Todo<C, W>) {
-        while let Some((ticket, deadline)) = self.first_timed() {
-            if deadline > now {
-                return;
-            }
-            match self.line.serve(ticket, Gift::Refusal(Refusal::TimedOut)) {
-                Ok(waiter) => todo.wake.push(waiter.who),
-                Err(_) => return,
-            }
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        self.first_timed().map(|(_, deadline)| deadline)
-    }
-
-    /// The first in line whose waiting the housekeeper ends.
-    fn first_timed(&self) -> Option<(Ticket, Instant)> {
-        self.line
-            .iter()
-            .take(LOOK_PAST)
-            .find(|(_, waiter)| waiter.deadline < Instant::FAR)
-            .map(|(ticket, waiter)| (ticket, waiter.deadline))
-    }
-
-    /// Counts connects that take too long as failed, and gives up the oldest of them if they hold every place.
-    fn hang(&mut self, now: Instant, todo: &mut Todo<C, W>) {
-        let patience = self.opener.patience();
-        let seed = self.draw();
-        for opening in &mut self.openings {
-            if !opening.hung && now.since(opening.since) >= patience {
-                opening.hung = true;
-                self.opener.failed(opening.since, now, seed);
-            }
-        }
-        let full = self.quota.room() == 0 || self.openings.len() as u32 >= self.params.open.parallel_max;
-        if self.line.is_empty() || !full || self.openings.iter().any(|opening| opening.abandoned) {
-            return;
-        }
-        if self.openings.iter().all(|opening| opening.hung)
-            && let Some(oldest) = self.openings.front_mut()
-        {
-            oldest.abandoned = true;
-            todo.abandon.push(oldest.slot);
-        }
-    }
-
-    fn sweep(&mut self, now: Instant) {
-        let (pool, closing) = (&mut self.pool, &mut self.closing);
-        pool.sweep(now, usize::MAX, &mut |slot, conn, reason| closing.push((slot, conn, reason)));
-    }
-
-    /// Gives idle connections to those in line.
-    fn serve(&mut self, now: Instant, wake: &mut Vec<W>) {
-        while !self.line.is_empty()
-            && !self.suspended
-            && let Some((slot, conn)) = self.pool.acquire_idle(now)
-        {
-            let quiet = self.pool.idle_for(slot, now);
-            self.begin(slot, now);
-            if let Ok(waiter) = self.line.serve_first(Gift::Loan(Loan { slot, conn, quiet })) {
-                wake.push(waiter.who);
-            }
-        }
-    }
-
-    fn open(&mut self, now: Instant, todo: &mut Todo<C, W>) {
-        if self.shut {
-            self.open_at = Some(Instant::FAR);
-            return;
-        }
-        for _ in 0..self.opener.want(&self.demand(now), now) {
-            let Some(slot) = self.pool.warm(&self.quota) else { break };
-            self.openings.push_back(Opening { slot, since: now, hung: false, abandoned: false });
-            todo.open.push(slot);
-        }
-        self.open_at = self.opener.poll_timeout(&self.demand(now), now);
-    }
-
-    fn demand(&self, now: Instant) -> Demand {
-        let stats = self.pool.stats();
-        let min_idle = if self.suspended { 0 } else { self.params.keep.min_idle };
-        Demand {
-            waiting: if self.suspended { 0 } else { self.line.len() as u32 },
-            missing: min_idle.saturating_sub(stats.idle + stats.reserved),
-            live: stats.idle + stats.busy + stats.reserved,
-            opening: stats.connecting,
-            hung: self.hung(),
-            room: self.quota.room(),
-            hold: self.hold,
-            ended: u32::try_from(self.ended.uses.wrapping_sub(self.marks[1].0.uses)).unwrap_or(u32::MAX),
-            over: now.since(self.marks[1].1),
-        }
-    }
-
-    fn is_down(&self, now: Instant) -> bool {
-        let stats = self.pool.stats();
-        stats.idle + stats.busy + stats.reserved == 0 && self.opener.is_down(now)
-    }
-
-    fn hung(&self) -> u32 {
-        self.openings.iter().filter(|opening| opening.hung).count() as u32
-    }
-
-    fn end_opening(&mut self, slot: SlotId) -> Option<Opening> {
-        let at = self.openings.iter().position(|opening| opening.slot == slot)?;
-        self.openings.remove(at)
-    }
-
-    /// Takes idle connections aside that nobody has used or looked at for long.
-    fn check(&mut self, now: Instant, todo: &mut Todo<C, W>) {
-        let Some(every) = self.params.keepalive else { return };
-        while self.checking < CHECKS_MAX {
-            let due = self
-                .pool
-                .idle_oldest_first()
-                .find(|&(slot, _, since)| now >= self.quiet_since(slot, since) + every)
-                .map(|(slot, ..)| slot);
-            let Some((slot, conn)) = due.and_then(|slot| Some((slot, self.pool.reserve(slot)?))) else { return };
-            self.checking += 1;
-            todo.check.push((slot, conn));
-        }
-    }
-
-    fn quiet_since(&self, slot: SlotId, idle_since: Instant) -> Instant {
-        self.uses.get(slot.index() as usize).map_or(idle_since, |used| used.checked.max(idle_since))
-    }
-
-    fn report_leaks(&mut self, now: Instant, todo: &mut Todo<C, W>) {
-        let Some(after) = self.params.leak_after else { return };
-        for slot in self.pool.busy() {
-            if let Some(used) = self.uses.get_mut(slot.index() as usize)
-                && !used.leak_reported
-                && now.since(used.since) >= after
-            {
-                used.leak_reported = true;
-                todo.leaks.push((slot, used.since));
-            }
-        }
-    }
-
-    /// Whether there are more than the quota allows, not counting those that are being closed.
-    #[inline]
-    fn is_over(&self) -> bool {
-        let excess = self.quota.excess();
-        excess > 0 && excess > self.pool.stats().closing
-    }
-
-    fn close_idle(&mut self, reason: CloseReason, now: Instant) -> bool {
-        let Some((slot, conn, _)) = self.pool.idle_oldest_first().next() else { return false };
-        let closes = self.pool.reserve(slot).is_some() && self.pool.retire(slot, now);
-        if closes {
-            self.close_later(slot, conn, reason);
-        }
-        closes
-    }
-
-    fn close_later(&mut self, slot: SlotId, conn: C, reason: CloseReason) {
-        self.closing.push((slot, conn, reason));
-        self.call_housekeeper(Instant::ZERO);
-    }
-
-    fn draw(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        self.seed
-    }
-
-    fn check_invariants(&self) {
-        if !cfg!(debug_assertions) {
-            return;
-        }
-        let stats = self.pool.stats();
-        assert_eq!(stats.connecting as usize, self.openings.len(), "each connect in flight is known");
-        let places = stats.idle + stats.busy + stats.reserved + stats.connecting + stats.closing;
-        assert_eq!(places, self.quota.granted(), "a place for each connection, and no other");
     }
 }
 

@@ -29,6 +29,7 @@
 //! Callers that wait stand in line around it: [`Broker`](crate::Broker) in an embeddable pool, the permits shared by all
 //! workers in the data path of the proxy.
 
+mod hand_over;
 mod housekeeping;
 mod invariants;
 mod lists;
@@ -37,7 +38,7 @@ use std::time::Duration;
 
 use weir_core::{Instant, hash};
 
-use self::lists::{List, link_by_age, link_newest, unlink};
+use self::lists::{List, link_newest, unlink};
 use crate::keep_alive::KeepAlive;
 use crate::peak::Peak;
 use crate::slot::{CloseReason, ConnMeta, Meta, NONE, Slot, SlotId, State};
@@ -302,121 +303,6 @@ impl<C: Copy + Eq> Pool<C> {
         };
         self.check_invariants();
         released
-    }
-
-    /// The use is over and the next one begins at once: as [`Pool::release`] followed by [`Pool::acquire`] of the same
-    /// connection, for a direct hand-off. If it must not be used again, the reason to close it, as from `release`.
-    pub fn renew(&mut self, slot: SlotId, now: Instant) -> Result<(), CloseReason> {
-        let (epoch, max_uses) = (self.epoch, self.params.max_uses);
-        let Some((index, entry)) = self.entry_mut(slot) else { return Err(CloseReason::Failed) };
-        if entry.meta.state != State::Busy {
-            return Err(CloseReason::Failed);
-        }
-        let reason = worn(&entry.meta, epoch, now)
-            .or_else(|| max_uses.filter(|max| entry.meta.uses >= *max).map(|_| CloseReason::MaxUses));
-        let renewed = match reason {
-            None => {
-                entry.meta.uses = entry.meta.uses.saturating_add(1);
-                self.stats.reused += 1;
-                Ok(())
-            }
-            Some(reason) => {
-                self.peak.record(self.in_use(), now);
-                self.busy_count -= 1;
-                self.set_state(index, State::Closing);
-                self.closing_count += 1;
-                Err(reason)
-            }
-        };
-        self.keep_alive.used(slot, true);
-        self.check_invariants();
-        renewed
-    }
-
-    /// A use that is over ended the connection, or it is to be closed for another reason of the owner's: it is not in use any
-    /// more, and holds its place until [`Pool::remove`]. A reserved one likewise. False for a stale id, and for a connection in
-    /// any other state.
-    pub fn retire(&mut self, slot: SlotId, now: Instant) -> bool {
-        let in_use = self.in_use();
-        let Some((index, entry)) = self.entry_mut(slot) else { return false };
-        match entry.meta.state {
-            State::Busy => {
-                self.keep_alive.used(slot, false);
-                self.peak.record(in_use, now);
-                self.busy_count -= 1;
-            }
-            State::Reserved => self.reserved_count -= 1,
-            _ => return false,
-        }
-        self.closing_count += 1;
-        self.set_state(index, State::Closing);
-        self.check_invariants();
-        true
-    }
-
-    /// The idle connections, the one used least recently first, and since when each has been idle.
-    pub fn idle_oldest_first(&self) -> impl Iterator<Item = (SlotId, C, Instant)> {
-        let mut at = self.idle.oldest;
-        std::iter::from_fn(move || {
-            let (index, slot) = self.slot(at)?;
-            at = slot.meta.newer;
-            let id = SlotId { index, generation: slot.meta.generation };
-            slot.conn.map(|conn| (id, conn, slot.meta.idle_since))
-        })
-    }
-
-    /// Takes an idle connection aside, to look whether it is alive. It counts as open, but as neither idle nor in use, until
-    /// [`Pool::unreserve`] or [`Pool::remove`]. `None` if it is not idle.
-    #[must_use]
-    pub fn reserve(&mut self, slot: SlotId) -> Option<C> {
-        let (index, entry) = self.entry_mut(slot)?;
-        if entry.meta.state != State::Idle {
-            return None;
-        }
-        let conn = entry.conn;
-        self.unlink_idle(index);
-        self.set_state(index, State::Reserved);
-        self.reserved_count += 1;
-        self.check_invariants();
-        conn
-    }
-
-    /// Ends [`Pool::reserve`]: the connection is alive. It is idle again, for as long as before. Drained ones are set aside for
-    /// the next sweep.
-    pub fn unreserve(&mut self, slot: SlotId) {
-        let epoch = self.epoch;
-        let Some((index, entry)) = self.entry_mut(slot) else { return };
-        if entry.meta.state != State::Reserved {
-            return;
-        }
-        let drained = entry.meta.epoch != epoch;
-        let expires = entry.meta.expires;
-        self.reserved_count -= 1;
-        if drained {
-            self.doom(index, CloseReason::Drained);
-        } else {
-            self.set_state(index, State::Idle);
-            self.next_expiry = self.next_expiry.min(expires);
-            link_by_age(&mut self.slots, &mut self.idle, index);
-            self.idle_count += 1;
-        }
-        self.check_invariants();
-    }
-
-    /// The connections in use. Looks at every slot.
-    pub fn busy(&self) -> impl Iterator<Item = SlotId> {
-        let busy = self.slots.iter().enumerate().filter(|(_, slot)| slot.meta.state == State::Busy);
-        busy.map(|(index, slot)| SlotId { index: index as u32, generation: slot.meta.generation })
-    }
-
-    /// For how long the connection has been idle, or was until its use in progress began.
-    pub fn idle_for(&self, slot: SlotId, now: Instant) -> Duration {
-        Duration::from_nanos(self.entry(slot).map_or(0, |entry| idle_nanos_of(&entry.meta, now)))
-    }
-
-    /// How often the connection has been used, the use in progress included; 0 for a stale id.
-    pub fn uses(&self, slot: SlotId) -> u32 {
-        self.entry(slot).map_or(0, |entry| entry.meta.uses)
     }
 
     /// The connection is closed (or is about to be, by the caller): the slot is gone and its place is

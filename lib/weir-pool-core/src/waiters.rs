@@ -177,18 +177,11 @@ impl<W, G> Waiters<W, G> {
         }
     }
 
-    /// The line, from its front.
-    pub fn iter(&self) -> impl Iterator<Item = (Ticket, &W)> {
-        let mut at = self.first;
-        std::iter::from_fn(move || {
-            let place = self.places.get(at as usize)?;
-            let ticket = Ticket { index: at, generation: place.generation };
-            at = place.behind;
-            match &place.state {
-                State::Waiting(waiter) => Some((ticket, waiter)),
-                State::Free | State::Served(_) => None,
-            }
-        })
+    /// Whether a ticket's holder stands in line.
+    pub fn is_waiting(&self, ticket: Ticket) -> bool {
+        self.places
+            .get(ticket.index as usize)
+            .is_some_and(|place| place.generation == ticket.generation && matches!(place.state, State::Waiting(_)))
     }
 
     /// How many wait.
@@ -387,6 +380,9 @@ mod tests {
                     }
                 }
                 prop_assert_eq!((line.len(), line.served()), (queue.len(), kept.len()));
+                for (who, ticket) in tickets.iter().enumerate() {
+                    prop_assert_eq!(line.is_waiting(*ticket), queue.contains(&who));
+                }
                 prop_assert_eq!(line.first().map(|(_, who)| *who), queue.front().copied());
             }
         }

@@ -64,7 +64,7 @@ fn what_comes_back_goes_to_the_first_in_line_and_to_no_newcomer() {
     // Bob has gone: it is eve's.
     assert_eq!(broker.leave(bob, at(6)), Some(3));
     let loan = broker.fetch(eve).unwrap().unwrap();
-    assert_eq!((loan.slot, loan.quiet), (slot, Duration::ZERO));
+    assert_eq!((loan.slot, loan.quiet), (slot, ms(1)), "in use until a moment ago");
     assert_eq!(broker.release(slot, at(7)).0, None);
     assert_eq!(ready(broker.acquire(at(9))), slot);
     assert_eq!(broker.stats(at(9)).pool.opened, 1);
@@ -83,6 +83,39 @@ fn the_housekeeper_ends_the_waiting_of_those_whose_time_is_over() {
     assert_eq!(broker.fetch(first), Some(Err(Refusal::TimedOut)));
     assert_eq!((broker.fetch(own), broker.fetch(second)), (None, None));
     assert_eq!(broker.handle_timeout(at(25), &mut todo), None, "one with a timer of its own is not the housekeeper's");
+}
+
+#[test]
+fn what_was_kept_for_one_who_left_is_not_known_to_be_alive() {
+    let mut broker = broker(1, |_| {});
+    let ann = broker.join(1, None, at(0)).unwrap();
+    keep(&mut broker, at(0));
+    let slot = broker.fetch(ann).unwrap().unwrap().slot;
+    assert_eq!(broker.release(slot, at(10)), (None, ms(10)));
+    broker.suspend();
+    let bob = broker.join(2, None, at(20)).unwrap();
+    let mut wake = Vec::new();
+    broker.resume(at(5_000), &mut wake);
+    assert_eq!(wake, [2]);
+    assert_eq!(broker.leave(bob, at(5_001)), None);
+    let Acquired::Ready(loan) = broker.acquire(at(5_002)) else { panic!("it is idle again") };
+    assert_eq!(loan.quiet, ms(4_992));
+    assert_eq!(broker.stats(at(5_002)).uses, 1, "bob's was no use");
+}
+
+#[test]
+fn deadlines_of_those_who_left_are_forgotten() {
+    let mut broker = broker(0, |_| {});
+    let first = broker.join(0, Some(at(60_000)), at(0)).unwrap();
+    for n in 1..10_000 {
+        let ticket = broker.join(n, Some(at(60_000)), at(0)).unwrap();
+        assert_eq!(broker.leave(ticket, at(0)), None);
+    }
+    assert!(broker.timed.len() < 2 * TIMED_SLACK, "{}", broker.timed.len());
+    let mut todo = Todo::default();
+    broker.handle_timeout(at(60_000), &mut todo);
+    assert_eq!(todo.wake, [0]);
+    assert_eq!(broker.fetch(first), Some(Err(Refusal::TimedOut)));
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! What goes in and out of a broker.
+
+use std::time::Duration;
+
+use weir_core::Instant;
+
+use crate::opener::OpenParams;
+use crate::slot::{CloseReason, SlotId};
+use crate::{Params, Stats};
+
+/// How callers wait and what is watched.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BrokerParams {
+    /// How connections are kept. `max_idle` and `max_connections` are the quota's business.
+    pub keep: Params,
+    /// How they are opened.
+    pub open: OpenParams,
+    /// Most callers in line; more are refused at once.
+    pub waiters_max: u32,
+    /// An idle connection is looked at after this; `None` = never.
+    pub keepalive: Option<Duration>,
+    /// A use longer than this is reported, once; `None` = never.
+    pub leak_after: Option<Duration>,
+}
+
+impl Default for BrokerParams {
+    fn default() -> Self {
+        Self {
+            keep: Params::default(),
+            open: OpenParams::default(),
+            waiters_max: 1 << 20,
+            keepalive: None,
+            leak_after: None,
+        }
+    }
+}
+
+/// A connection lent to a caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loan<C> {
+    /// Its slot.
+    pub slot: SlotId,
+    /// The connection.
+    pub conn: C,
+    /// For how long nothing has shown that it is alive: since its last use, check or connect. Zero if it comes straight
+    /// from another use.
+    pub quiet: Duration,
+}
+
+/// Why a caller gets nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Refusal {
+    /// The pool is closed.
+    Closed,
+    /// No connection is open, and connects have been failing for long.
+    Down,
+    /// Too many wait already.
+    LineFull,
+    /// Its time is over.
+    TimedOut,
+}
+
+/// What came of [`Broker::acquire`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Acquired<C> {
+    /// A connection.
+    Ready(Loan<C>),
+    /// [`Broker::join`] the line.
+    Wait,
+    /// Nothing.
+    Refused(Refusal),
+}
+
+/// What the housekeeper has to do. Lists are appended to; the owner empties them.
+#[derive(Debug)]
+pub struct Todo<C, W> {
+    /// Open a connection for each: [`Broker::connected`] or [`Broker::connect_failed`] follow.
+    pub open: Vec<SlotId>,
+    /// Give up these connects, which hang: `connect_failed` follows when they have ended.
+    pub abandon: Vec<SlotId>,
+    /// Close these: [`Broker::closed`] follows when they are.
+    pub close: Vec<(SlotId, C, CloseReason)>,
+    /// See whether these are alive: [`Broker::alive`] or [`Broker::dead`] follow.
+    pub check: Vec<(SlotId, C)>,
+    /// These have been lent for longer than `leak_after`: since when.
+    pub leaks: Vec<(SlotId, Instant)>,
+    /// Tell these callers to look again ([`Broker::fetch`]).
+    pub wake: Vec<W>,
+}
+
+impl<C, W> Default for Todo<C, W> {
+    fn default() -> Self {
+        Self {
+            open: Vec::new(),
+            abandon: Vec::new(),
+            close: Vec::new(),
+            check: Vec::new(),
+            leaks: Vec::new(),
+            wake: Vec::new(),
+        }
+    }
+}
+
+/// Figures of a moment, and sums since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BrokerStats {
+    /// The connections.
+    pub pool: Stats,
+    /// Callers in line.
+    pub waiting: u32,
+    /// Callers for whom a connection is kept that they have not fetched yet.
+    pub served: u32,
+    /// Connects in flight that hang.
+    pub hung: u32,
+    /// Uses that have ended.
+    pub uses: u64,
+    /// How long all of them took together.
+    pub used_nanos: u64,
+    /// The mean time a connection was held of late; zero if unknown.
+    pub hold: Duration,
+    /// How long the connections in use have been held on average; zero if none is.
+    pub age: Duration,
+    /// The usual time to connect; `None` if unknown.
+    pub connect_time: Option<Duration>,
+    /// Since when connects have been failing.
+    pub failing_since: Option<Instant>,
+}
