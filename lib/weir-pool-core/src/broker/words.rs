@@ -60,13 +60,13 @@ pub enum Refusal {
     TimedOut,
 }
 
-/// What came of [`Broker::acquire`].
+/// What came of [`Broker::acquire`](crate::Broker::acquire).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Acquired<C> {
     /// A connection.
     Ready(Loan<C>),
-    /// [`Broker::join`] the line.
+    /// [`Broker::join`](crate::Broker::join) the line.
     Wait,
     /// Nothing.
     Refused(Refusal),
@@ -75,17 +75,18 @@ pub enum Acquired<C> {
 /// What the housekeeper has to do. Lists are appended to; the owner empties them.
 #[derive(Debug)]
 pub struct Todo<C, W> {
-    /// Open a connection for each: [`Broker::connected`] or [`Broker::connect_failed`] follow.
+    /// Open a connection for each: [`Broker::connected`](crate::Broker::connected) or
+    /// [`Broker::connect_failed`](crate::Broker::connect_failed) follow.
     pub open: Vec<SlotId>,
     /// Give up these connects, which hang: `connect_failed` follows when they have ended.
     pub abandon: Vec<SlotId>,
-    /// Close these: [`Broker::closed`] follows when they are.
+    /// Close these: [`Broker::closed`](crate::Broker::closed) follows when they are.
     pub close: Vec<(SlotId, C, CloseReason)>,
-    /// See whether these are alive: [`Broker::alive`] or [`Broker::dead`] follow.
+    /// See whether these are alive: [`Broker::alive`](crate::Broker::alive) or [`Broker::dead`](crate::Broker::dead) follow.
     pub check: Vec<(SlotId, C)>,
     /// These have been lent for longer than `leak_after`: since when.
     pub leaks: Vec<(SlotId, Instant)>,
-    /// Tell these callers to look again ([`Broker::fetch`]).
+    /// Tell these callers to look again ([`Broker::fetch`](crate::Broker::fetch)).
     pub wake: Vec<W>,
 }
 
