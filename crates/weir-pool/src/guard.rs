@@ -6,8 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_core::Instant;
-use weir_pool_core::CloseReason;
+use weir_pool_core::{CloseReason, Loan};
 
 use crate::manager::{Manager, Release};
 use crate::shared::Entry;
@@ -17,53 +16,52 @@ use crate::shared::Entry;
 #[must_use = "dropping the guard gives the connection back at once"]
 pub struct Guard<M: Manager> {
     /// `None` only while it is being dropped.
-    entry: Option<Box<Entry<M>>>,
-    acquired: Instant,
+    loan: Option<Loan<Box<Entry<M>>>>,
 }
 
 impl<M: Manager> Guard<M> {
-    pub(crate) fn new(entry: Box<Entry<M>>, acquired: Instant) -> Self {
-        Self { entry: Some(entry), acquired }
+    #[inline]
+    pub(crate) fn new(loan: Loan<Box<Entry<M>>>) -> Self {
+        Self { loan: Some(loan) }
     }
 
     /// Takes the connection out of the pool for good; its place is free at once.
     pub fn detach(mut self) -> M::Connection {
-        let Some(entry) = self.entry.take() else { unreachable!("taken only by drop") };
-        let Entry { conn, slot, shared, .. } = *entry;
-        shared.update(|state, now, _| state.broker.detach(slot, now));
-        conn
+        let Some(loan) = self.loan.take() else { unreachable!("taken only by drop") };
+        let shared = Arc::clone(&loan.conn.shared);
+        shared.update(|state, now, _| state.broker.detach(loan, now)).conn
     }
 
     /// Closes the connection instead of giving it back: it is known to be in a bad state.
     pub fn discard(mut self) {
-        if let Some(entry) = self.entry.take() {
-            let shared = Arc::clone(&entry.shared);
-            shared.discard(entry, CloseReason::Failed);
+        if let Some(loan) = self.loan.take() {
+            let shared = Arc::clone(&loan.conn.shared);
+            shared.discard(loan, CloseReason::Failed);
         }
     }
 
     /// What was kept with this connection under the type `T`; it lives as long as the connection does and is there again
     /// for the next user. Made by `T::default` the first time.
     pub fn extra<T: Any + Send + Default>(&mut self) -> &mut T {
-        let Some(entry) = self.entry.as_mut() else { unreachable!("taken only by drop") };
-        let extra = entry.extras.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
+        let Some(loan) = self.loan.as_mut() else { unreachable!("taken only by drop") };
+        let extra = loan.conn.extras.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
         let Some(extra) = extra.downcast_mut() else { unreachable!("kept under its own type") };
         extra
     }
 
     /// How long it has been held.
     pub fn held(&self) -> Duration {
-        self.entry.as_ref().map_or(Duration::ZERO, |entry| entry.shared.clock.now().since(self.acquired))
+        self.loan.as_ref().map_or(Duration::ZERO, |loan| loan.conn.shared.clock.now().since(loan.since))
     }
 
     /// How old the connection is.
     pub fn age(&self) -> Duration {
-        self.entry.as_ref().map_or(Duration::ZERO, |entry| entry.shared.clock.now().since(entry.opened))
+        self.loan.as_ref().map_or(Duration::ZERO, |loan| loan.conn.shared.clock.now().since(loan.conn.opened))
     }
 
     fn get(&self) -> &Entry<M> {
-        match &self.entry {
-            Some(entry) => entry,
+        match &self.loan {
+            Some(loan) => &loan.conn,
             None => unreachable!("taken only by drop"),
         }
     }
@@ -79,8 +77,8 @@ impl<M: Manager> Deref for Guard<M> {
 
 impl<M: Manager> DerefMut for Guard<M> {
     fn deref_mut(&mut self) -> &mut M::Connection {
-        match &mut self.entry {
-            Some(entry) => &mut entry.conn,
+        match &mut self.loan {
+            Some(loan) => &mut loan.conn.conn,
             None => unreachable!("taken only by drop"),
         }
     }
@@ -89,18 +87,19 @@ impl<M: Manager> DerefMut for Guard<M> {
 impl<M: Manager> Drop for Guard<M> {
     #[inline]
     fn drop(&mut self) {
-        let Some(entry) = self.entry.take() else { return };
-        Returning(Some(entry)).settle();
+        let Some(loan) = self.loan.take() else { return };
+        Returning(Some(loan)).settle();
     }
 }
 
 /// A connection on its way back. If the manager's code panics, it is closed and its place is not lost.
-struct Returning<M: Manager>(Option<Box<Entry<M>>>);
+struct Returning<M: Manager>(Option<Loan<Box<Entry<M>>>>);
 
 impl<M: Manager> Returning<M> {
     #[inline]
     fn settle(mut self) {
-        let Some(entry) = self.0.as_mut() else { return };
+        let Some(loan) = self.0.as_mut() else { return };
+        let entry = &mut loan.conn;
         let manager = &entry.shared.manager;
         let verdict = if std::thread::panicking() || manager.is_broken(&mut entry.conn) {
             Release::Close
@@ -112,18 +111,19 @@ impl<M: Manager> Returning<M> {
             return;
         }
         entry.needs_reset |= verdict == Release::Reset;
-        if let Some(entry) = self.0.take() {
-            let shared = Arc::clone(&entry.shared);
-            shared.give_back(entry);
+        if let Some(loan) = self.0.take() {
+            let shared = Arc::clone(&loan.conn.shared);
+            shared.give_back(loan);
         }
     }
 }
 
 impl<M: Manager> Drop for Returning<M> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(entry) = self.0.take() {
-            let shared = Arc::clone(&entry.shared);
-            shared.discard(entry, CloseReason::Failed);
+        if let Some(loan) = self.0.take() {
+            let shared = Arc::clone(&loan.conn.shared);
+            shared.discard(loan, CloseReason::Failed);
         }
     }
 }

@@ -32,14 +32,11 @@ pub(crate) async fn keep<M: Manager>(shared: Arc<Shared<M>>) {
                 task.abort();
             }
         }
-        for (slot, (), reason) in todo.close.drain(..) {
-            let entry = shared.lock().take(slot);
+        for (slot, entry, reason) in todo.close.drain(..) {
             tokio::spawn(close(Closing { shared: Arc::clone(&shared), slot, reason }, entry));
         }
-        for (slot, ()) in todo.check.drain(..) {
-            if let Some(entry) = shared.lock().take(slot) {
-                tokio::spawn(check(Checking { shared: Arc::clone(&shared), slot, ended: false }, entry));
-            }
+        for (slot, entry) in todo.check.drain(..) {
+            tokio::spawn(check(Checking { shared: Arc::clone(&shared), slot, ended: false }, entry));
         }
         for (slot, since) in todo.leaks.drain(..) {
             report_leak(&shared, slot, since);
@@ -60,7 +57,7 @@ pub(crate) async fn keep<M: Manager>(shared: Arc<Shared<M>>) {
     }
 }
 
-fn visit<M: Manager>(shared: &Shared<M>, todo: &mut Todo<(), Waker>) -> Option<Instant> {
+fn visit<M: Manager>(shared: &Shared<M>, todo: &mut Todo<Box<Entry<M>>, Waker>) -> Option<Instant> {
     let now = shared.clock.now();
     shared.lock().broker.handle_timeout(now, todo)
 }
@@ -78,7 +75,7 @@ fn is_over<M: Manager>(shared: &Shared<M>) -> bool {
 fn report_leak<M: Manager>(shared: &Shared<M>, slot: SlotId, since: Instant) {
     let held = shared.clock.now().since(since);
     let mut state = shared.lock();
-    state.counts.leaks += 1;
+    state.leaks += 1;
     let name = Arc::clone(&state.settings.name);
     drop(state);
     tracing::warn!(pool = &*name, slot = slot.index(), held_secs = held.as_secs_f64(), "connection may have leaked");
@@ -101,15 +98,13 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
             shared.update(|state, now, wake| {
                 let entry = Entry {
                     conn,
-                    slot,
                     shared: Arc::clone(&shared),
                     opened: now,
                     checked: now,
                     needs_reset: false,
                     extras: HashMap::new(),
                 };
-                state.put(Box::new(entry));
-                state.broker.connected(slot, (), now, wake);
+                state.broker.connected(slot, Box::new(entry), now, wake);
             });
         }
         Ok(Err(error)) => {
@@ -134,8 +129,7 @@ struct Closing<M: Manager> {
     reason: CloseReason,
 }
 
-async fn close<M: Manager>(closing: Closing<M>, entry: Option<Box<Entry<M>>>) {
-    let Some(entry) = entry else { return };
+async fn close<M: Manager>(closing: Closing<M>, entry: Box<Entry<M>>) {
     let limit = closing.shared.lock().settings.close_timeout;
     // A connection that does not let itself be closed is dropped.
     let _ = timeout(limit, closing.shared.manager.close(entry.conn)).await;
@@ -166,8 +160,7 @@ async fn check<M: Manager>(mut checking: Checking<M>, mut entry: Box<Entry<M>>) 
             let slot = checking.slot;
             shared.update(|state, now, wake| {
                 entry.checked = now;
-                state.put(entry);
-                state.broker.alive(slot, now, wake);
+                state.broker.alive(slot, entry, now, wake);
             });
         }
         Ok(Err(error)) => shared.failed(error),
@@ -191,7 +184,7 @@ impl<M: Manager> Drop for End<M> {
         let Some(shared) = self.0.upgrade() else { return };
         shared.shut();
         // Connections hold the pool: it goes when they do.
-        let entries = std::mem::take(&mut shared.lock().entries);
-        drop(entries);
+        let idle = shared.lock().broker.take_all();
+        drop(idle);
     }
 }

@@ -10,6 +10,7 @@ mod pool;
 mod settings;
 mod shared;
 mod snapshot;
+mod stats;
 mod wait;
 
 pub use error::{AcquireError, Refused};
@@ -18,3 +19,5 @@ pub use manager::{Manager, Release};
 pub use pool::Pool;
 pub use settings::{Builder, SIZE_MAX, SettingsError, TIMEOUT_MIN};
 pub use snapshot::Snapshot;
+pub use stats::Stats;
+pub use weir_pool_core::{CloseReason, Histogram};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant as TokioInstant, timeout, timeout_at};
 use weir_core::Instant;
-use weir_pool_core::{Acquired, CloseReason, Refusal};
+use weir_pool_core::{CloseReason, Loan, Refusal};
 
 use crate::error::{AcquireError, Details, Refused};
 use crate::guard::Guard;
@@ -18,6 +18,7 @@ use crate::manager::Manager;
 use crate::settings::{Builder, Settings};
 use crate::shared::{Entry, Shared};
 use crate::snapshot::Snapshot;
+use crate::stats::Stats;
 use crate::wait::{Limit, Missed, Taken, Wait};
 
 /// A pool of connections. A handle: clones are the same pool, and the last one that goes closes it.
@@ -95,9 +96,9 @@ impl<M: Manager> Pool<M> {
     pub fn try_acquire(&self) -> Result<Guard<M>, AcquireError<M::Error>> {
         let refused = match self.take_idle() {
             // What must be awaited first is not for somebody who cannot wait.
-            Some(taken) if taken.is_fresh() => return Ok(Guard::new(taken.entry, taken.at)),
+            Some(taken) if taken.is_fresh() => return Ok(Guard::new(taken.loan)),
             Some(taken) => {
-                self.shared.put_back(taken.entry);
+                self.shared.put_back(taken.loan);
                 Refused::NoneIdle
             }
             None if self.shared.lock().broker.is_shut() => Refused::Closed,
@@ -121,6 +122,11 @@ impl<M: Manager> Pool<M> {
     /// What there is.
     pub fn snapshot(&self) -> Snapshot {
         self.shared.snapshot()
+    }
+
+    /// What has happened since the start.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
     }
 
     /// Changes the maximum. Connections above it are closed, idle ones now, others when they come back.
@@ -176,8 +182,9 @@ impl<M: Manager> Pool<M> {
     fn take_idle(&self) -> Option<Taken<M>> {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
-        let Acquired::Ready(loan) = state.broker.acquire(now) else { return None };
-        state.lend(&loan, now, now, now)
+        let loan = state.broker.try_acquire(now)?;
+        let check = state.must_check(&loan);
+        Some(Taken { loan, asked: now, deadline: now, check })
     }
 
     /// Waits, with a timer if the time is the caller's own and it has to wait.
@@ -189,24 +196,28 @@ impl<M: Manager> Pool<M> {
         if let Poll::Ready(taken) = poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await {
             return taken;
         }
-        let missed = Missed { refusal: Refusal::TimedOut, asked };
-        timeout_at(self.shared.clock.at(deadline), wait).await.unwrap_or(Err(missed))
+        if let Ok(taken) = timeout_at(self.shared.clock.at(deadline), wait.as_mut()).await {
+            return taken;
+        }
+        wait.end();
+        Err(Missed { refusal: Refusal::TimedOut, asked })
     }
 
     /// Lends a connection that was used a moment ago: all that is left is the manager's hook, which mostly does nothing.
     #[inline]
     async fn lend(&self, mut taken: Taken<M>, limit: Limit) -> Result<Guard<M>, AcquireError<M::Error>> {
         let manager = &self.shared.manager;
-        if !taken.is_fresh() || manager.is_broken(&mut taken.entry.conn) {
-            return self.lend_slowly(Held::from(taken), limit).await;
+        // What is rarely awaited is boxed: it would make the future of every caller in line larger.
+        if !taken.is_fresh() || manager.is_broken(&mut taken.loan.conn.conn) {
+            return Box::pin(self.lend_slowly(Held::from(taken), limit)).await;
         }
         let mut held = Held::from(taken);
-        if let Some(entry) = held.entry.as_mut() {
-            let mut hook = pin!(manager.on_acquire(&mut entry.conn));
+        if let Some(loan) = held.loan.as_mut() {
+            let mut hook = pin!(manager.on_acquire(&mut loan.conn.conn));
             // Mostly it is done at once, and no timer is needed.
             let ready = match poll_fn(|cx| Poll::Ready(hook.as_mut().poll(cx))).await {
                 Poll::Ready(ready) => Some(ready),
-                Poll::Pending => timeout_at(self.shared.clock.at(held.deadline), hook).await.ok(),
+                Poll::Pending => Box::pin(timeout_at(self.shared.clock.at(held.deadline), hook)).await.ok(),
             };
             match ready {
                 Some(Ok(())) => {}
@@ -218,9 +229,9 @@ impl<M: Manager> Pool<M> {
                 None => held.dead = true,
             }
         }
-        match held.entry.take_if(|_| !held.dead) {
-            Some(entry) => Ok(Guard::new(entry, held.at)),
-            None => self.lend_slowly(held, limit).await,
+        match held.loan.take_if(|_| !held.dead) {
+            Some(loan) => Ok(Guard::new(loan)),
+            None => Box::pin(self.lend_slowly(held, limit)).await,
         }
     }
 
@@ -274,11 +285,10 @@ fn refused(refusal: Refusal) -> Refused {
 
 /// A connection that is being looked at before it is lent. If that is given up in the middle, nobody knows its state: it is closed.
 struct Held<M: Manager> {
-    entry: Option<Box<Entry<M>>>,
+    loan: Option<Loan<Box<Entry<M>>>>,
     check: bool,
     /// Its hook has failed.
     dead: bool,
-    at: Instant,
     asked: Instant,
     deadline: Instant,
 }
@@ -286,16 +296,16 @@ struct Held<M: Manager> {
 impl<M: Manager> From<Taken<M>> for Held<M> {
     #[inline]
     fn from(taken: Taken<M>) -> Self {
-        let Taken { entry, check, at, asked, deadline } = taken;
-        Self { entry: Some(entry), check, dead: false, at, asked, deadline }
+        let Taken { loan, check, asked, deadline } = taken;
+        Self { loan: Some(loan), check, dead: false, asked, deadline }
     }
 }
 
 impl<M: Manager> Drop for Held<M> {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            let shared = Arc::clone(&entry.shared);
-            shared.discard(entry, CloseReason::Failed);
+        if let Some(loan) = self.loan.take() {
+            let shared = Arc::clone(&loan.conn.shared);
+            shared.discard(loan, CloseReason::Failed);
         }
     }
 }
@@ -310,13 +320,14 @@ enum Prepared<M: Manager> {
 async fn prepare<M: Manager>(shared: &Shared<M>, mut held: Held<M>, until: TokioInstant) -> Prepared<M> {
     let validation_timeout = shared.lock().settings.validation_timeout;
     let check = held.check;
-    let Some(entry) = held.entry.as_mut() else { return Prepared::Dead };
+    let Some(loan) = held.loan.as_mut() else { return Prepared::Dead };
+    let entry = &mut loan.conn;
     if held.dead || shared.manager.is_broken(&mut entry.conn) {
         return Prepared::Dead;
     }
     if TokioInstant::now() >= until {
         // Nothing was begun with it.
-        held.entry.take().into_iter().for_each(|entry| shared.put_back(entry));
+        held.loan.take().into_iter().for_each(|loan| shared.put_back(loan));
         return Prepared::TimedOut;
     }
     let work = async {
@@ -341,8 +352,8 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut held: Held<M>, until: Tokio
         }
         Err(_) => return Prepared::TimedOut,
     }
-    match held.entry.take() {
-        Some(entry) => Prepared::Ready(Guard::new(entry, held.at)),
+    match held.loan.take() {
+        Some(loan) => Prepared::Ready(Guard::new(loan)),
         None => Prepared::Dead,
     }
 }

@@ -1,7 +1,7 @@
 //! What the handles, the guards and the housekeeper of a pool share, and what happens under its lock.
 //!
 //! One lock, held for some tens of nanoseconds at a time: never across an await, I/O or code of the user's. The machine
-//! (`weir_pool_core::Broker`) decides; connections lie in a table beside it and travel as boxes.
+//! (`weir_pool_core::Broker`) decides; connections travel through it as boxes.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use weir_core::Instant;
-use weir_pool_core::{Broker, CloseReason, Loan, LocalQuota, SlotId};
+use weir_pool_core::{Broker, CloseReason, Loan, LocalQuota};
 
 use crate::clock::Clock;
 use crate::manager::Manager;
 use crate::settings::Settings;
-use crate::wait::Taken;
 
 pub(crate) struct Shared<M: Manager> {
     pub(crate) manager: M,
@@ -29,11 +28,9 @@ pub(crate) struct Shared<M: Manager> {
 }
 
 pub(crate) struct State<M: Manager> {
-    pub(crate) broker: Broker<(), Waker, LocalQuota>,
-    /// The connections that are not lent, by slot.
-    pub(crate) entries: Vec<Option<Box<Entry<M>>>>,
+    pub(crate) broker: Broker<Box<Entry<M>>, Waker, LocalQuota>,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) counts: Counts,
+    pub(crate) leaks: u64,
     /// The last failure of a connect, and when it was.
     pub(crate) last_failure: Option<(Arc<M::Error>, Instant)>,
     /// Idle connections from before this moment are checked before they are lent, however short they were idle: one of them
@@ -45,22 +42,9 @@ pub(crate) struct State<M: Manager> {
     pub(crate) acquire_timeout: Duration,
 }
 
-/// What has happened since the start.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Counts {
-    /// Connections lent.
-    pub(crate) acquired: u64,
-    /// Those for which the caller stood in line.
-    pub(crate) waited: u64,
-    pub(crate) timed_out: u64,
-    pub(crate) refused: u64,
-    pub(crate) leaks: u64,
-}
-
 /// A connection, in the pool or lent.
 pub(crate) struct Entry<M: Manager> {
     pub(crate) conn: M::Connection,
-    pub(crate) slot: SlotId,
     /// Kept alive by its own connections; the last handle closes the pool, which empties it.
     pub(crate) shared: Arc<Shared<M>>,
     pub(crate) opened: Instant,
@@ -82,9 +66,8 @@ impl<M: Manager> Shared<M> {
                 broker: Broker::new(settings.broker(), quota, seed),
                 acquire_timeout: settings.acquire_timeout,
                 validate_after: settings.validate_after.unwrap_or(Duration::MAX),
-                entries: Vec::new(),
                 settings: Arc::new(settings),
-                counts: Counts::default(),
+                leaks: 0,
                 last_failure: None,
                 suspect_before: Instant::ZERO,
             }),
@@ -119,14 +102,12 @@ impl<M: Manager> Shared<M> {
         result
     }
 
-    /// Takes back a sound connection: it goes to whoever waits, or becomes idle. Returns how long it was held.
+    /// Takes back a sound connection: it goes to whoever waits, or becomes idle.
     #[inline]
-    pub(crate) fn give_back(&self, entry: Box<Entry<M>>) -> Duration {
+    pub(crate) fn give_back(&self, loan: Loan<Box<Entry<M>>>) {
         let now = self.clock.now();
-        let slot = entry.slot;
         let mut state = self.lock();
-        state.put(entry);
-        let (waker, held) = state.broker.release(slot, now);
+        let (waker, _) = state.broker.release(loan, now);
         let calls = state.broker.calls_housekeeper();
         drop(state);
         if let Some(waker) = waker {
@@ -135,25 +116,16 @@ impl<M: Manager> Shared<M> {
         if calls {
             self.housekeeper.notify_one();
         }
-        held
     }
 
     /// Takes back a connection that was not used.
-    pub(crate) fn put_back(&self, entry: Box<Entry<M>>) {
-        self.update(|state, now, wake| {
-            let slot = entry.slot;
-            state.put(entry);
-            wake.extend(state.broker.put_back(slot, now));
-        });
+    pub(crate) fn put_back(&self, loan: Loan<Box<Entry<M>>>) {
+        self.update(|state, now, wake| wake.extend(state.broker.put_back(loan, now)));
     }
 
     /// Takes back a connection that must not be used again: the housekeeper closes it.
-    pub(crate) fn discard(&self, entry: Box<Entry<M>>, reason: CloseReason) {
-        self.update(|state, now, _| {
-            let slot = entry.slot;
-            state.put(entry);
-            state.broker.discard(slot, reason, now);
-        });
+    pub(crate) fn discard(&self, loan: Loan<Box<Entry<M>>>, reason: CloseReason) {
+        self.update(|state, now, _| state.broker.discard(loan, reason, now));
     }
 
     /// A connection has turned out to be dead: those of its age are suspect.
@@ -171,27 +143,9 @@ impl<M: Manager> Shared<M> {
 }
 
 impl<M: Manager> State<M> {
+    /// Whether the connection must be looked at before it is lent.
     #[inline]
-    pub(crate) fn put(&mut self, entry: Box<Entry<M>>) {
-        let index = entry.slot.index() as usize;
-        if index >= self.entries.len() {
-            self.entries.resize_with(index + 1, || None);
-        }
-        self.entries[index] = Some(entry);
-    }
-
-    /// The connection of a loan.
-    #[inline]
-    pub(crate) fn lend(&mut self, loan: &Loan<()>, at: Instant, asked: Instant, deadline: Instant) -> Option<Taken<M>> {
-        let entry = self.take(loan.slot)?;
-        self.counts.acquired += 1;
-        let check = loan.quiet >= self.validate_after || entry.checked < self.suspect_before;
-        Some(Taken { entry, asked, deadline, check, at })
-    }
-
-    /// The connection of a slot that was just lent, or is to be closed or checked.
-    #[inline]
-    pub(crate) fn take(&mut self, slot: SlotId) -> Option<Box<Entry<M>>> {
-        self.entries.get_mut(slot.index() as usize)?.take()
+    pub(crate) fn must_check(&self, loan: &Loan<Box<Entry<M>>>) -> bool {
+        loan.quiet() >= self.validate_after || loan.conn.checked < self.suspect_before
     }
 }

@@ -7,27 +7,26 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use weir_core::Instant;
-use weir_pool_core::{Acquired, Refusal, Ticket};
+use weir_pool_core::{Acquired, Loan, Refusal, Ticket};
 
 use crate::manager::Manager;
 use crate::shared::{Entry, Shared, State};
 
 /// A connection out of the pool, before it was looked at.
 pub(crate) struct Taken<M: Manager> {
-    pub(crate) entry: Box<Entry<M>>,
+    pub(crate) loan: Loan<Box<Entry<M>>>,
     /// When the caller asked, and until when it waits.
     pub(crate) asked: Instant,
     pub(crate) deadline: Instant,
     /// It must be validated first: nobody has used it for long, or others of its age were dead.
     pub(crate) check: bool,
-    pub(crate) at: Instant,
 }
 
 impl<M: Manager> Taken<M> {
     /// Whether there is nothing to wait for before it can be used.
     #[inline]
     pub(crate) fn is_fresh(&self) -> bool {
-        !self.check && !self.entry.needs_reset
+        !self.check && !self.loan.conn.needs_reset
     }
 }
 
@@ -82,10 +81,10 @@ impl<'a, M: Manager> Wait<'a, M> {
         });
         match state.broker.acquire(now) {
             Acquired::Ready(loan) => {
-                let taken = state.lend(&loan, now, self.asked, self.deadline);
+                let check = state.must_check(&loan);
                 drop(state);
                 self.place = Place::Done;
-                Poll::Ready(taken.ok_or(self.missed(Refusal::Closed)))
+                Poll::Ready(Ok(Taken { loan, asked: self.asked, deadline: self.deadline, check }))
             }
             Acquired::Wait => self.join(state, now, cx),
             Acquired::Refused(refusal) => self.refused(state, refusal),
@@ -117,7 +116,6 @@ impl<'a, M: Manager> Wait<'a, M> {
 
     #[cold]
     fn refused(&mut self, mut state: MutexGuard<'_, State<M>>, refusal: Refusal) -> Poll<Result<Taken<M>, Missed>> {
-        state.counts.refused += 1;
         let calls = state.broker.calls_housekeeper();
         drop(state);
         if calls {
@@ -140,22 +138,23 @@ impl<'a, M: Manager> Wait<'a, M> {
                 Poll::Pending
             }
             Some(Ok(loan)) => {
-                state.counts.waited += 1;
-                let at = state.broker.used_since(loan.slot).unwrap_or(self.asked);
-                let taken = state.lend(&loan, at, self.asked, self.deadline);
+                let check = state.must_check(&loan);
                 drop(state);
                 self.place = Place::Done;
-                Poll::Ready(taken.ok_or(self.missed(Refusal::Closed)))
+                Poll::Ready(Ok(Taken { loan, asked: self.asked, deadline: self.deadline, check }))
             }
             Some(Err(refusal)) => {
-                match refusal {
-                    Refusal::TimedOut => state.counts.timed_out += 1,
-                    Refusal::Closed | Refusal::Down | Refusal::LineFull => state.counts.refused += 1,
-                }
                 drop(state);
                 self.place = Place::Done;
                 Poll::Ready(Err(self.missed(refusal)))
             }
+        }
+    }
+
+    /// Leaves the line because the caller's own time is over.
+    pub(crate) fn end(mut self: Pin<&mut Self>) {
+        if let Place::Line(ticket) = std::mem::replace(&mut self.place, Place::Done) {
+            self.shared.update(|state, now, wake| wake.extend(state.broker.leave_late(ticket, now)));
         }
     }
 

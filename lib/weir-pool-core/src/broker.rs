@@ -21,38 +21,46 @@ use std::time::Duration;
 
 use weir_core::Instant;
 
-use crate::Quota;
+use crate::histogram::Histogram;
 use crate::opener::Opener;
 use crate::pool::Pool;
 use crate::slot::{CloseReason, SlotId};
 use crate::waiters::{Left, Ticket, Waiters};
+use crate::{Quota, Released};
 
 pub use words::{Acquired, BrokerParams, BrokerStats, Loan, Refusal, Todo};
 
 /// What is learnt from the uses that end is learnt over windows of at least this.
 const WINDOW: Duration = Duration::from_millis(100);
-/// Deadlines of callers that have left, kept beyond as many as there are callers in line.
-const TIMED_SLACK: usize = 64;
 /// Connections that are looked at for being alive at a time.
 const CHECKS_MAX: usize = 8;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Gift<C> {
     Loan(Loan<C>),
     Refusal(Refusal),
 }
 
-/// What is known of a connection beside its slot.
-#[derive(Clone, Copy, Debug)]
-struct Use {
-    /// When the use in progress began.
-    since: Instant,
-    /// When it was last known to be alive: connected, looked at, or at the end of a use.
-    alive: Instant,
-    leak_reported: bool,
+/// One in line.
+#[derive(Debug)]
+struct Waiting<W> {
+    who: W,
+    asked: Instant,
+    /// When the housekeeper ends its waiting; [`Instant::FAR`] if it does that itself.
+    deadline: Instant,
 }
 
-const UNUSED: Use = Use { since: Instant::ZERO, alive: Instant::ZERO, leak_reported: false };
+/// What is known of a connection beside its slot, while it is not lent.
+#[derive(Debug)]
+struct Seat<C> {
+    /// `None` while it is lent, being opened or out of the owner's hands.
+    conn: Option<C>,
+    /// When it was last known to be alive: connected, looked at, or at the end of a use.
+    alive: Instant,
+    /// When the use in progress began; kept only where leaks are looked for.
+    since: Instant,
+    leak_reported: bool,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Opening {
@@ -62,33 +70,55 @@ struct Opening {
     abandoned: bool,
 }
 
-/// The machine. `C` is the owner's token of a connection, `W` what tells a caller, `Q` the places. See the module.
+/// The machine. `C` is a connection (or the owner's token of one), `W` what tells a caller, `Q` the places. See the module.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Broker<C, W, Q> {
-    pool: Pool<C>,
+    // What every acquire and release touches stands together: with callers on several processors it moves between them.
+    line: Waiters<Waiting<W>, Gift<C>>,
+    seats: Vec<Seat<C>>,
+    /// The sum of the beginnings of the uses in progress (modulo 2⁶⁴; only differences matter).
+    begun_nanos: u64,
+    /// When the housekeeper comes next; it is called when something has to be done before.
+    housekeeper_at: Instant,
+    /// Idle connections, and a line: neither suspended nor shut.
+    open: bool,
+    calls_housekeeper: bool,
+    looks_for_leaks: bool,
     quota: Q,
-    line: Waiters<W, Gift<C>>,
-    /// Those in line whose waiting the housekeeper ends, and when, the first first. Some have left the line already.
-    timed: VecDeque<(Instant, Ticket)>,
+    /// Connections lent to callers who did not have to wait.
+    unwaited: u64,
+    /// Uses that have ended.
+    uses: u64,
+    /// Acquire to hand-over, of those who had to.
+    waits: Histogram,
+    /// Lent to returned.
+    holds: Histogram,
+    pool: Pool<()>,
+    cold: Cold<C>,
+}
+
+/// What only the housekeeper and the owner touch.
+#[derive(Debug)]
+struct Cold<C> {
+    /// Nobody's waiting has to be ended before this.
+    expiry: Instant,
     opener: Opener,
     params: BrokerParams,
-    uses: Vec<Use>,
     openings: VecDeque<Opening>,
     closing: Vec<(SlotId, C, CloseReason)>,
     checking: usize,
     suspended: bool,
     shut: bool,
-    /// The sum of the beginnings of the uses in progress (modulo 2⁶⁴; only differences matter).
-    begun_nanos: u64,
-    ended: Sums,
-    /// `ended` at the beginning of this window and of the one before, and when that was.
+    /// Uses ended and their sum at the beginning of this window and of the one before, and when that was.
     marks: [(Sums, Instant); 2],
     hold: Duration,
-    /// When the housekeeper comes next; it is called when something has to be done before.
-    housekeeper_at: Instant,
-    calls_housekeeper: bool,
     /// When the opener is to be asked again; `None` if nothing was wanted when it was asked: at once when something is.
     open_at: Option<Instant>,
+    /// How long connects took.
+    connects: Histogram,
+    timed_out: u64,
+    refused: u64,
     seed: u64,
 }
 
@@ -98,44 +128,55 @@ struct Sums {
     nanos: u64,
 }
 
-impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
+impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// An empty pool. `seed` draws lifetimes and pauses.
     pub fn new(params: BrokerParams, quota: Q, seed: u64) -> Self {
         Self {
-            pool: Pool::new(params.keep.clone()),
-            quota,
             line: Waiters::new(),
-            timed: VecDeque::new(),
-            opener: Opener::new(params.open.clone()),
-            params,
-            uses: Vec::new(),
-            openings: VecDeque::new(),
-            closing: Vec::new(),
-            checking: 0,
-            suspended: false,
-            shut: false,
+            seats: Vec::new(),
             begun_nanos: 0,
-            ended: Sums::default(),
-            marks: [(Sums::default(), Instant::ZERO); 2],
-            hold: Duration::ZERO,
             housekeeper_at: Instant::ZERO,
+            open: true,
             calls_housekeeper: false,
-            open_at: None,
-            seed,
+            looks_for_leaks: params.leak_after.is_some(),
+            quota,
+            unwaited: 0,
+            uses: 0,
+            waits: Histogram::new(),
+            holds: Histogram::new(),
+            pool: Pool::new(params.keep.clone()),
+            cold: Cold {
+                expiry: Instant::FAR,
+                opener: Opener::new(params.open.clone()),
+                params,
+                openings: VecDeque::new(),
+                closing: Vec::new(),
+                checking: 0,
+                suspended: false,
+                shut: false,
+                marks: [(Sums::default(), Instant::ZERO); 2],
+                hold: Duration::ZERO,
+                open_at: None,
+                connects: Histogram::new(),
+                timed_out: 0,
+                refused: 0,
+                seed,
+            },
         }
     }
 
     /// Changes the settings. The housekeeper is called.
     pub fn set_params(&mut self, params: BrokerParams) {
         self.pool.set_params(params.keep.clone());
-        self.opener.set_params(params.open.clone());
-        self.params = params;
+        self.cold.opener.set_params(params.open.clone());
+        self.looks_for_leaks = params.leak_after.is_some();
+        self.cold.params = params;
         self.call_housekeeper(Instant::ZERO);
     }
 
     /// The settings.
     pub fn params(&self) -> &BrokerParams {
-        &self.params
+        &self.cold.params
     }
 
     /// The places. After they have grown or shrunk, [`Broker::resized`].
@@ -149,29 +190,39 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
     #[inline]
     pub fn acquire(&mut self, now: Instant) -> Acquired<C> {
         if self.line.is_empty()
-            && !self.suspended
-            && !self.shut
-            && let Some((slot, conn)) = self.pool.acquire_idle(now)
+            && self.open
+            && let Some(loan) = self.lend_idle(now)
         {
-            return Acquired::Ready(self.lend(slot, conn, now));
+            self.unwaited += 1;
+            return Acquired::Ready(loan);
         }
         self.acquire_none(now)
     }
 
-    #[cold]
+    /// Like [`Broker::acquire`], for a caller that will not wait: it is not counted if it gets nothing.
+    pub fn try_acquire(&mut self, now: Instant) -> Option<Loan<C>> {
+        if !self.line.is_empty() || !self.open {
+            return None;
+        }
+        let loan = self.lend_idle(now)?;
+        self.unwaited += 1;
+        Some(loan)
+    }
+
     fn acquire_none(&mut self, now: Instant) -> Acquired<C> {
-        if self.shut {
-            return Acquired::Refused(Refusal::Closed);
-        }
-        if self.is_down(now) {
-            self.opener.refused();
+        let refusal = if self.cold.shut {
+            Refusal::Closed
+        } else if self.is_down(now) {
+            self.cold.opener.refused();
             self.call_opener();
-            return Acquired::Refused(Refusal::Down);
-        }
-        if self.line.len() >= self.params.waiters_max as usize {
-            return Acquired::Refused(Refusal::LineFull);
-        }
-        Acquired::Wait
+            Refusal::Down
+        } else if self.line.len() >= self.cold.params.waiters_max as usize {
+            Refusal::LineFull
+        } else {
+            return Acquired::Wait;
+        };
+        self.cold.refused += 1;
+        Acquired::Refused(refusal)
     }
 
     /// Gets in line, after [`Acquired::Wait`]. The housekeeper ends the waiting at `deadline`; with `None` the caller does that
@@ -190,16 +241,14 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
         if self.line.is_empty() {
             // How fast it moves is measured from here.
             self.update_hold(now);
-            self.marks = [(self.ended, now); 2];
+            self.cold.marks = [(self.sums(), now); 2];
         }
-        let ticket = if first { self.line.join_first(who)? } else { self.line.join(who)? };
-        if let Some(deadline) = deadline {
-            self.forget_untimed();
-            if first {
-                self.timed.push_front((deadline, ticket));
-            } else {
-                self.timed.push_back((deadline, ticket));
-            }
+        let deadline = deadline.unwrap_or(Instant::FAR);
+        let waiting = Waiting { who, asked: now, deadline };
+        let joined = if first { self.line.join_first(waiting) } else { self.line.join(waiting) };
+        let ticket = joined.map_err(|waiting| waiting.who)?;
+        if deadline < self.cold.expiry {
+            self.cold.expiry = deadline;
             self.call_housekeeper(deadline);
         }
         if self.quota.room() > 0 {
@@ -208,18 +257,8 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
         Ok(ticket)
     }
 
-    /// Forgets the deadlines of those who have left the line: at the front as they come, the others when they are many.
-    fn forget_untimed(&mut self) {
-        while self.timed.front().is_some_and(|&(_, ticket)| !self.line.is_waiting(ticket)) {
-            self.timed.pop_front();
-        }
-        if self.timed.len() > 2 * self.line.len() + TIMED_SLACK {
-            let line = &self.line;
-            self.timed.retain(|&(_, ticket)| line.is_waiting(ticket));
-        }
-    }
-
     /// What a caller in line has got; its ticket is stale afterwards. `None` while there is nothing.
+    #[inline]
     pub fn fetch(&mut self, ticket: Ticket) -> Option<Result<Loan<C>, Refusal>> {
         self.line.fetch(ticket).map(|gift| match gift {
             Gift::Loan(loan) => Ok(loan),
@@ -229,58 +268,72 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
 
     /// What is known of a caller in line.
     pub fn waiting_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
-        self.line.waiting_mut(ticket)
+        self.line.waiting_mut(ticket).map(|waiting| &mut waiting.who)
     }
 
     /// A caller has gone away. What was kept for it goes to the next, who is returned to be told.
     #[must_use]
     pub fn leave(&mut self, ticket: Ticket, now: Instant) -> Option<W> {
         match self.line.leave(ticket) {
-            Left::Served(Gift::Loan(loan)) => self.put_back(loan.slot, now),
+            Left::Served(Gift::Loan(loan)) => self.put_back(loan, now),
             Left::Served(Gift::Refusal(_)) | Left::Waiting(_) | Left::Gone => None,
         }
+    }
+
+    /// A caller that ends its waiting itself has gone away because its time is over: as [`Broker::leave`], and it is counted.
+    #[must_use]
+    pub fn leave_late(&mut self, ticket: Ticket, now: Instant) -> Option<W> {
+        self.cold.timed_out += 1;
+        self.leave(ticket, now)
     }
 
     /// A use is over and the connection is sound: it goes to the first in line, who is returned to be told, or becomes idle.
     /// Also how long it was held.
     #[inline]
     #[must_use]
-    pub fn release(&mut self, slot: SlotId, now: Instant) -> (Option<W>, Duration) {
-        let held = self.end(slot, now);
-        self.use_of(slot).alive = now;
-        (self.pass_on(slot, now), held)
+    pub fn release(&mut self, loan: Loan<C>, now: Instant) -> (Option<W>, Duration) {
+        let held = self.end(loan.since, now);
+        (self.pass_on(Loan { alive: now, ..loan }, now), held)
     }
 
     /// A loan was not used: as [`Broker::release`], but nothing is known of the connection that was not known before.
     #[must_use]
-    pub fn put_back(&mut self, slot: SlotId, now: Instant) -> Option<W> {
-        let since = self.use_of(slot).since;
-        self.begun_nanos = self.begun_nanos.wrapping_sub(since.as_nanos());
-        self.pass_on(slot, now)
+    pub fn put_back(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
+        self.begun_nanos = self.begun_nanos.wrapping_sub(loan.since.as_nanos());
+        self.pass_on(loan, now)
     }
 
     #[inline]
-    fn pass_on(&mut self, slot: SlotId, now: Instant) -> Option<W> {
-        if self.line.is_empty() || self.suspended || self.is_over() || self.shut {
-            self.release_idle(slot, now);
+    fn pass_on(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
+        if self.line.is_empty() || !self.open || self.is_over() {
+            self.release_idle(loan, now);
             return None;
         }
-        self.hand_over(slot, now)
+        self.hand_over(loan, now)
     }
 
-    fn hand_over(&mut self, slot: SlotId, now: Instant) -> Option<W> {
-        let conn = self.pool.conn(slot)?;
-        if let Err(reason) = self.pool.renew(slot, now) {
-            self.close_later(slot, conn, reason);
+    #[inline]
+    fn hand_over(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
+        if let Err(reason) = self.pool.renew(loan.slot, now) {
+            self.close_later(loan.slot, loan.conn, reason);
             return None;
         }
-        let loan = self.lend(slot, conn, now);
-        self.line.serve_first(Gift::Loan(loan)).ok()
+        let loan = self.begin(loan, now);
+        self.give_first(loan, now)
     }
 
-    fn release_idle(&mut self, slot: SlotId, now: Instant) {
-        let Some(conn) = self.pool.conn(slot) else { return };
-        let reason = if self.shut {
+    /// Keeps it for the first in line, who is returned to be told.
+    #[inline]
+    fn give_first(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
+        let waiting = self.line.serve_first(Gift::Loan(loan)).ok()?;
+        self.waits.record(now.since(waiting.asked));
+        Some(waiting.who)
+    }
+
+    #[inline]
+    fn release_idle(&mut self, loan: Loan<C>, now: Instant) {
+        let Loan { slot, conn, alive, .. } = loan;
+        let reason = if self.cold.shut {
             Some(CloseReason::Shutdown)
         } else if self.is_over() {
             Some(CloseReason::Trimmed)
@@ -293,28 +346,32 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
             }
             return;
         }
-        match self.pool.release(slot, now) {
-            crate::Released::Kept => self.call_for_idle(slot),
-            crate::Released::Close(reason) => self.close_later(slot, conn, reason),
+        match self.pool.take_back(slot, now) {
+            Released::Kept => {
+                let seat = self.seat(slot);
+                seat.conn = Some(conn);
+                seat.alive = alive;
+                self.call_for_idle(alive);
+            }
+            Released::Close(reason) => self.close_later(slot, conn, reason),
         }
     }
 
     /// A use is over and the connection is not sound: the housekeeper closes it. Also how long it was held.
-    pub fn discard(&mut self, slot: SlotId, reason: CloseReason, now: Instant) -> Duration {
-        let held = self.end(slot, now);
-        if let Some(conn) = self.pool.conn(slot)
-            && self.pool.retire(slot, now)
-        {
-            self.close_later(slot, conn, reason);
+    pub fn discard(&mut self, loan: Loan<C>, reason: CloseReason, now: Instant) -> Duration {
+        let held = self.end(loan.since, now);
+        if self.pool.retire(loan.slot, now) {
+            self.close_later(loan.slot, loan.conn, reason);
         }
         held
     }
 
     /// A use is over and the caller keeps the connection for itself: its place is free at once.
-    pub fn detach(&mut self, slot: SlotId, now: Instant) {
-        self.end(slot, now);
-        self.pool.remove(slot, &self.quota, CloseReason::Moved);
+    pub fn detach(&mut self, loan: Loan<C>, now: Instant) -> C {
+        self.end(loan.since, now);
+        self.pool.remove(loan.slot, &self.quota, CloseReason::Moved);
         self.call_opener();
+        loan.conn
     }
 
     // === the housekeeper ===
@@ -331,7 +388,7 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
         self.expire(now, todo);
         self.hang(now, todo);
         self.sweep(now);
-        todo.close.append(&mut self.closing);
+        todo.close.append(&mut self.cold.closing);
         self.serve(now, &mut todo.wake);
         self.open(now, todo);
         self.check(now, todo);
@@ -345,14 +402,18 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
     /// A connect succeeded: its connection goes to the first in line, or becomes idle.
     pub fn connected(&mut self, slot: SlotId, conn: C, now: Instant, wake: &mut Vec<W>) {
         if let Some(opening) = self.end_opening(slot) {
-            self.opener.opened(now.since(opening.since));
+            let took = now.since(opening.since);
+            self.cold.opener.opened(took);
+            self.cold.connects.record(took);
         }
         let seed = self.draw();
-        self.pool.connected(slot, conn, now, seed);
-        self.use_of(slot).alive = now;
+        self.pool.connected(slot, (), now, seed);
+        let seat = self.seat(slot);
+        seat.conn = Some(conn);
+        seat.alive = now;
         self.serve(now, wake);
         self.call_opener();
-        self.call_for_idle(slot);
+        self.call_for_idle(now);
         self.check_invariants();
     }
 
@@ -363,7 +424,7 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
         if let Some(opening) = self.end_opening(slot)
             && !opening.hung
         {
-            self.opener.failed(opening.since, now, seed);
+            self.cold.opener.failed(opening.since, now, seed);
         }
         self.pool.connect_failed(slot, &self.quota);
         self.call_housekeeper(Instant::ZERO);
@@ -378,9 +439,11 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
     }
 
     /// A connection of [`Todo::check`] is alive.
-    pub fn alive(&mut self, slot: SlotId, now: Instant, wake: &mut Vec<W>) {
-        self.checking = self.checking.saturating_sub(1);
-        self.use_of(slot).alive = now;
+    pub fn alive(&mut self, slot: SlotId, conn: C, now: Instant, wake: &mut Vec<W>) {
+        self.cold.checking = self.cold.checking.saturating_sub(1);
+        let seat = self.seat(slot);
+        seat.conn = Some(conn);
+        seat.alive = now;
         self.pool.unreserve(slot);
         self.serve(now, wake);
         self.call_housekeeper(now);
@@ -389,7 +452,7 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
 
     /// A connection of [`Todo::check`] is dead and closed: its place is free.
     pub fn dead(&mut self, slot: SlotId) {
-        self.checking = self.checking.saturating_sub(1);
+        self.cold.checking = self.cold.checking.saturating_sub(1);
         self.closed(slot, CloseReason::Failed);
     }
 
@@ -409,43 +472,49 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
 
     /// Callers wait from now on, although connections may be idle.
     pub fn suspend(&mut self) {
-        self.suspended = true;
+        self.cold.suspended = true;
+        self.open = false;
     }
 
     /// Ends [`Broker::suspend`].
     pub fn resume(&mut self, now: Instant, wake: &mut Vec<W>) {
-        self.suspended = false;
+        self.cold.suspended = false;
+        self.open = !self.cold.shut;
         self.serve(now, wake);
         self.call_housekeeper(Instant::ZERO);
     }
 
     /// Whether it is suspended.
     pub fn is_suspended(&self) -> bool {
-        self.suspended
+        self.cold.suspended
     }
 
     /// Refuses everybody from now on, those in line included, and closes what comes back.
     pub fn shut(&mut self, wake: &mut Vec<W>) {
-        self.shut = true;
-        while let Ok(who) = self.line.serve_first(Gift::Refusal(Refusal::Closed)) {
-            wake.push(who);
+        self.cold.shut = true;
+        self.open = false;
+        while let Ok(waiting) = self.line.serve_first(Gift::Refusal(Refusal::Closed)) {
+            self.cold.refused += 1;
+            wake.push(waiting.who);
         }
         self.evict_all();
     }
 
+    /// Takes out the connections that are not lent, for an owner that ends without its housekeeper. They hold their places.
+    pub fn take_all(&mut self) -> Vec<C> {
+        let idle = self.seats.iter_mut().filter_map(|seat| seat.conn.take());
+        idle.chain(self.cold.closing.drain(..).map(|(_, conn, _)| conn)).collect()
+    }
+
     /// Whether [`Broker::shut`] has been called.
+    #[inline]
     pub fn is_shut(&self) -> bool {
-        self.shut
+        self.cold.shut
     }
 
     /// Whether no connection is open, being opened or being closed.
     pub fn is_empty(&self) -> bool {
         self.pool.is_empty()
-    }
-
-    /// Since when the connection has been in use.
-    pub fn used_since(&self, slot: SlotId) -> Option<Instant> {
-        self.uses.get(slot.index() as usize).map(|used| used.since)
     }
 
     /// How many were closed for `reason`.
@@ -460,70 +529,119 @@ impl<C: Copy + Eq, W, Q: Quota> Broker<C, W, Q> {
             waiting: self.line.len() as u32,
             served: self.line.served() as u32,
             hung: self.hung(),
-            uses: self.ended.uses,
-            used_nanos: self.ended.nanos,
-            hold: self.hold,
+            unwaited: self.unwaited,
+            timed_out: self.cold.timed_out,
+            refused: self.cold.refused,
+            uses: self.uses,
+            used_nanos: self.holds.sum().as_nanos() as u64,
+            busy_nanos: self.busy_nanos(now),
+            hold: self.cold.hold,
             age: self.mean_age(now),
-            connect_time: self.opener.connect_time(),
-            failing_since: self.opener.failing_since(),
+            connect_time: self.cold.opener.connect_time(),
+            failing_since: self.cold.opener.failing_since(),
         }
+    }
+
+    /// How long callers waited, from asking to a connection being kept for them, and how many got one at once
+    /// ([`BrokerStats::unwaited`]; they are not in it).
+    pub fn waits(&self) -> &Histogram {
+        &self.waits
+    }
+
+    /// How long connections were held.
+    pub fn holds(&self) -> &Histogram {
+        &self.holds
+    }
+
+    /// How long connects took.
+    pub fn connects(&self) -> &Histogram {
+        &self.cold.connects
     }
 
     // === uses ===
 
     #[inline]
-    fn lend(&mut self, slot: SlotId, conn: C, now: Instant) -> Loan<C> {
-        let entry = self.use_of(slot);
-        let quiet = now.since(entry.alive);
-        entry.since = now;
-        entry.leak_reported = false;
-        if let Some(after) = self.params.leak_after {
-            self.call_housekeeper(now + after);
-        }
-        self.begun_nanos = self.begun_nanos.wrapping_add(now.as_nanos());
-        Loan { slot, conn, quiet }
+    fn lend_idle(&mut self, now: Instant) -> Option<Loan<C>> {
+        let slot = self.pool.take_newest(now)?;
+        let seat = self.seats.get_mut(slot.index() as usize)?;
+        let loan = Loan { slot, conn: seat.conn.take()?, since: now, alive: seat.alive };
+        Some(self.begin(loan, now))
     }
 
     #[inline]
-    fn end(&mut self, slot: SlotId, now: Instant) -> Duration {
-        let since = self.use_of(slot).since;
+    fn begin(&mut self, loan: Loan<C>, now: Instant) -> Loan<C> {
+        if self.looks_for_leaks {
+            self.watch(loan.slot, now);
+        }
+        self.begun_nanos = self.begun_nanos.wrapping_add(now.as_nanos());
+        Loan { since: now, ..loan }
+    }
+
+    fn watch(&mut self, slot: SlotId, now: Instant) {
+        let seat = self.seat(slot);
+        seat.since = now;
+        seat.leak_reported = false;
+        if let Some(after) = self.cold.params.leak_after {
+            self.call_housekeeper(now + after);
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, since: Instant, now: Instant) -> Duration {
         let held = now.since(since);
         self.begun_nanos = self.begun_nanos.wrapping_sub(since.as_nanos());
-        self.ended.uses += 1;
-        self.ended.nanos = self.ended.nanos.wrapping_add(held.as_nanos() as u64);
+        self.uses += 1;
+        self.holds.record(held);
         held
     }
 
     #[inline]
-    fn use_of(&mut self, slot: SlotId) -> &mut Use {
+    fn seat(&mut self, slot: SlotId) -> &mut Seat<C> {
         let index = slot.index() as usize;
-        if index >= self.uses.len() {
-            self.uses.resize(index + 1, UNUSED);
+        if index >= self.seats.len() {
+            self.seats.resize_with(index + 1, || Seat {
+                conn: None,
+                alive: Instant::ZERO,
+                since: Instant::ZERO,
+                leak_reported: false,
+            });
         }
-        &mut self.uses[index]
+        &mut self.seats[index]
+    }
+
+    fn sums(&self) -> Sums {
+        Sums { uses: self.uses, nanos: self.holds.sum().as_nanos() as u64 }
+    }
+
+    /// Of the uses in progress, together.
+    fn ages(&self, now: Instant) -> u64 {
+        let busy = u64::from(self.pool.stats().busy);
+        let ages = now.as_nanos().wrapping_mul(busy).wrapping_sub(self.begun_nanos);
+        // A clock that stepped back makes it negative.
+        if ages > i64::MAX as u64 { 0 } else { ages }
+    }
+
+    fn busy_nanos(&self, now: Instant) -> u64 {
+        (self.holds.sum().as_nanos() as u64).wrapping_add(self.ages(now))
     }
 
     fn mean_age(&self, now: Instant) -> Duration {
         let busy = u64::from(self.pool.stats().busy);
-        if busy == 0 {
-            return Duration::ZERO;
-        }
-        let ages = now.as_nanos().wrapping_mul(busy).wrapping_sub(self.begun_nanos);
-        // A clock that stepped back makes it negative.
-        let ages = if ages > i64::MAX as u64 { 0 } else { ages };
-        Duration::from_nanos(ages / busy)
+        Duration::from_nanos(self.ages(now).checked_div(busy).unwrap_or(0))
     }
 
     fn update_hold(&mut self, now: Instant) {
-        let [(from, at), _] = self.marks;
+        let sums = self.sums();
+        let cold = &mut self.cold;
+        let [(from, at), _] = cold.marks;
         if now.since(at) < WINDOW {
             return;
         }
-        let uses = self.ended.uses.wrapping_sub(from.uses);
-        if let Some(mean) = self.ended.nanos.wrapping_sub(from.nanos).checked_div(uses) {
-            self.hold = Duration::from_nanos(mean);
+        let uses = sums.uses.wrapping_sub(from.uses);
+        if let Some(mean) = sums.nanos.wrapping_sub(from.nanos).checked_div(uses) {
+            cold.hold = Duration::from_nanos(mean);
         }
-        self.marks = [(self.ended, now), self.marks[0]];
+        cold.marks = [(sums, now), cold.marks[0]];
     }
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod broker;
+mod histogram;
 mod keep_alive;
 mod opener;
 mod params;
@@ -12,6 +13,7 @@ mod slot;
 mod waiters;
 
 pub use broker::{Acquired, Broker, BrokerParams, BrokerStats, Loan, Refusal, Todo};
+pub use histogram::{BUCKETS, Histogram, SUB};
 pub use keep_alive::FORGET_AFTER;
 pub use opener::{Demand, OpenParams, Opener, PATIENCE_FACTOR, PATIENCE_MIN, PATIENCE_UNKNOWN, STEP_MAX, STEP_MIN};
 pub use params::Params;

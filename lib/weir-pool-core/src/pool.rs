@@ -596,6 +596,7 @@ impl<C: Copy + Eq> Pool<C> {
         self.peak.record(self.in_use(), now);
     }
 
+    #[inline]
     fn link_idle(&mut self, index: u32, now: Instant) {
         // The order of the list must hold even if `now` stepped back.
         let newest = self.slot(self.idle.newest).map_or(Instant::ZERO, |(_, slot)| slot.meta.idle_since);

@@ -111,6 +111,16 @@ impl<W, G> Waiters<W, G> {
         }
     }
 
+    /// The one who stands behind the holder of this ticket.
+    pub fn behind(&self, ticket: Ticket) -> Option<Ticket> {
+        if !self.is_waiting(ticket) {
+            return None;
+        }
+        let behind = self.places.get(ticket.index as usize)?.behind;
+        let place = self.places.get(behind as usize)?;
+        Some(Ticket { index: behind, generation: place.generation })
+    }
+
     /// Keeps `gift` for the first in line, who is returned to be told. If nobody waits, the gift comes back.
     pub fn serve_first(&mut self, gift: G) -> Result<W, G> {
         match self.first().map(|(ticket, _)| ticket) {

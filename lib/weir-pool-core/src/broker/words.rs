@@ -35,16 +35,26 @@ impl Default for BrokerParams {
     }
 }
 
-/// A connection lent to a caller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A connection lent to a caller; it comes back as it is, by [`Broker::release`](crate::Broker::release) or its like.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "a connection that is not given back holds its place for ever"]
 pub struct Loan<C> {
     /// Its slot.
     pub slot: SlotId,
     /// The connection.
     pub conn: C,
-    /// For how long nothing has shown that it is alive: since its last use, check or connect. Zero if it comes straight
-    /// from another use.
-    pub quiet: Duration,
+    /// Since when it is lent.
+    pub since: Instant,
+    /// When it was last known to be alive: at its last use, check or connect. `since` if it comes straight from another use.
+    pub alive: Instant,
+}
+
+impl<C> Loan<C> {
+    /// For how long nothing has shown that it is alive.
+    #[inline]
+    pub fn quiet(&self) -> Duration {
+        self.since.since(self.alive)
+    }
 }
 
 /// Why a caller gets nothing.
@@ -61,7 +71,7 @@ pub enum Refusal {
 }
 
 /// What came of [`Broker::acquire`](crate::Broker::acquire).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Acquired<C> {
     /// A connection.
@@ -114,10 +124,18 @@ pub struct BrokerStats {
     pub served: u32,
     /// Connects in flight that hang.
     pub hung: u32,
+    /// Connections lent to callers who did not have to wait.
+    pub unwaited: u64,
+    /// Callers whose time ended in line.
+    pub timed_out: u64,
+    /// Callers refused because the pool was closed, the server down or the line full.
+    pub refused: u64,
     /// Uses that have ended.
     pub uses: u64,
     /// How long all of them took together.
     pub used_nanos: u64,
+    /// As `used_nanos`, with the uses in progress up to now: its growth over a time is the mean number in use.
+    pub busy_nanos: u64,
     /// The mean time a connection was held of late; zero if unknown.
     pub hold: Duration,
     /// How long the connections in use have been held on average; zero if none is.

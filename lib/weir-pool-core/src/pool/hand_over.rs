@@ -4,11 +4,74 @@
 use weir_core::Instant;
 
 use super::lists::link_by_age;
-use super::{Pool, worn};
-use crate::slot::{CloseReason, SlotId, State};
+use super::{Pool, Released, idle_nanos_of, worn};
+use crate::slot::{CloseReason, NONE, SlotId, State};
 
 impl<C: Copy + Eq> Pool<C> {
-    /// The use is over and the next one begins at once: as [`Pool::release`] followed by [`Pool::acquire`] of the same
+    /// As [`Pool::acquire_idle`], for an owner who trims by a maximum and checks connections itself: neither the peak nor
+    /// the peer's time-out is learnt.
+    #[inline]
+    pub fn take_newest(&mut self, now: Instant) -> Option<SlotId> {
+        let index = self.idle.newest;
+        let slot = self.slots.get_mut(index as usize)?;
+        let meta = &mut slot.meta;
+        if meta.epoch != self.epoch || now >= meta.expires || idle_nanos_of(meta, now) >= self.idle_nanos {
+            return self.take_fit_newest(now);
+        }
+        let id = SlotId { index, generation: meta.generation };
+        let older = meta.older;
+        meta.older = NONE;
+        meta.state = State::Busy;
+        meta.uses = meta.uses.saturating_add(1);
+        self.idle.newest = older;
+        match self.slots.get_mut(older as usize) {
+            Some(slot) => slot.meta.newer = NONE,
+            None => self.idle.oldest = NONE,
+        }
+        self.idle_count -= 1;
+        self.busy_count += 1;
+        self.stats.reused += 1;
+        self.check_invariants();
+        Some(id)
+    }
+
+    #[cold]
+    fn take_fit_newest(&mut self, now: Instant) -> Option<SlotId> {
+        let (slot, _) = self.take_fit(|idle| idle.newest, now)?;
+        if let Some(meta) = self.meta_mut(slot.index) {
+            meta.state = State::Busy;
+            meta.uses = meta.uses.saturating_add(1);
+        }
+        self.busy_count += 1;
+        self.stats.reused += 1;
+        self.check_invariants();
+        Some(slot)
+    }
+
+    /// As [`Pool::release`], the counterpart of [`Pool::take_newest`].
+    #[inline]
+    pub fn take_back(&mut self, slot: SlotId, now: Instant) -> Released {
+        let (epoch, max_uses) = (self.epoch, self.params.max_uses);
+        let Some((index, entry)) = self.entry_mut(slot) else { return Released::Close(CloseReason::Failed) };
+        if entry.meta.state != State::Busy {
+            return Released::Close(CloseReason::Failed);
+        }
+        let reason = worn(&entry.meta, epoch, now)
+            .or_else(|| max_uses.filter(|max| entry.meta.uses >= *max).map(|_| CloseReason::MaxUses));
+        self.busy_count -= 1;
+        let released = if let Some(reason) = reason {
+            self.set_state(index, State::Closing);
+            self.closing_count += 1;
+            Released::Close(reason)
+        } else {
+            self.link_idle(index, now);
+            Released::Kept
+        };
+        self.check_invariants();
+        released
+    }
+
+    /// The use is over and the next one begins at once: as [`Pool::take_back`] followed by [`Pool::take_newest`] of the same
     /// connection, for a direct hand-off. If it must not be used again, the reason to close it, as from `release`.
     pub fn renew(&mut self, slot: SlotId, now: Instant) -> Result<(), CloseReason> {
         let (epoch, max_uses) = (self.epoch, self.params.max_uses);
@@ -25,14 +88,12 @@ impl<C: Copy + Eq> Pool<C> {
                 Ok(())
             }
             Some(reason) => {
-                self.peak.record(self.in_use(), now);
                 self.busy_count -= 1;
                 self.set_state(index, State::Closing);
                 self.closing_count += 1;
                 Err(reason)
             }
         };
-        self.keep_alive.used(slot, true);
         self.check_invariants();
         renewed
     }
