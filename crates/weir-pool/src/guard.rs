@@ -16,26 +16,26 @@ use crate::shared::Entry;
 #[must_use = "dropping the guard gives the connection back at once"]
 pub struct Guard<M: Manager> {
     /// `None` only while it is being dropped.
-    loan: Option<Loan<Box<Entry<M>>>>,
+    loan: Option<Loan<Entry<M>>>,
 }
 
 impl<M: Manager> Guard<M> {
     #[inline]
-    pub(crate) fn new(loan: Loan<Box<Entry<M>>>) -> Self {
+    pub(crate) fn new(loan: Loan<Entry<M>>) -> Self {
         Self { loan: Some(loan) }
     }
 
     /// Takes the connection out of the pool for good; its place is free at once.
     pub fn detach(mut self) -> M::Connection {
         let Some(loan) = self.loan.take() else { unreachable!("taken only by drop") };
-        let shared = Arc::clone(&loan.conn.shared);
+        let shared = Arc::clone(&loan.shared);
         shared.update(|state, now, _| state.broker.detach(loan, now)).conn
     }
 
     /// Closes the connection instead of giving it back: it is known to be in a bad state.
     pub fn discard(mut self) {
         if let Some(loan) = self.loan.take() {
-            let shared = Arc::clone(&loan.conn.shared);
+            let shared = Arc::clone(&loan.shared);
             shared.discard(loan, CloseReason::Failed);
         }
     }
@@ -44,24 +44,52 @@ impl<M: Manager> Guard<M> {
     /// for the next user. Made by `T::default` the first time.
     pub fn extra<T: Any + Send + Default>(&mut self) -> &mut T {
         let Some(loan) = self.loan.as_mut() else { unreachable!("taken only by drop") };
-        let extra = loan.conn.extras.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
+        let extra = loan.extras.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
         let Some(extra) = extra.downcast_mut() else { unreachable!("kept under its own type") };
         extra
     }
 
     /// How long it has been held.
     pub fn held(&self) -> Duration {
-        self.loan.as_ref().map_or(Duration::ZERO, |loan| loan.conn.shared.clock.now().since(loan.since))
+        self.loan.as_ref().map_or(Duration::ZERO, |loan| loan.shared.clock.now().since(loan.since()))
     }
 
     /// How old the connection is.
     pub fn age(&self) -> Duration {
-        self.loan.as_ref().map_or(Duration::ZERO, |loan| loan.conn.shared.clock.now().since(loan.conn.opened))
+        self.loan.as_ref().map_or(Duration::ZERO, |loan| loan.shared.clock.now().since(loan.opened))
+    }
+
+    /// From now on the connection is closed if this is dropped, until [`Guard::prepared`]. Whether it must be reset, and whether
+    /// it must be checked.
+    #[inline]
+    pub(crate) fn begin_preparing(&mut self) -> (bool, bool) {
+        let Some(loan) = self.loan.as_mut() else { return (false, false) };
+        loan.preparing = true;
+        (std::mem::take(&mut loan.needs_reset), loan.needs_check)
+    }
+
+    #[inline]
+    pub(crate) fn prepared(&mut self) {
+        if let Some(loan) = self.loan.as_mut() {
+            loan.preparing = false;
+        }
+    }
+
+    pub(crate) fn is_being_prepared(&self) -> bool {
+        self.loan.as_ref().is_some_and(|loan| loan.preparing)
+    }
+
+    /// Gives it back as one that was not used.
+    pub(crate) fn put_back(mut self) {
+        if let Some(loan) = self.loan.take() {
+            let shared = Arc::clone(&loan.shared);
+            shared.put_back(loan);
+        }
     }
 
     fn get(&self) -> &Entry<M> {
         match &self.loan {
-            Some(loan) => &loan.conn,
+            Some(loan) => loan,
             None => unreachable!("taken only by drop"),
         }
     }
@@ -78,7 +106,7 @@ impl<M: Manager> Deref for Guard<M> {
 impl<M: Manager> DerefMut for Guard<M> {
     fn deref_mut(&mut self) -> &mut M::Connection {
         match &mut self.loan {
-            Some(loan) => &mut loan.conn.conn,
+            Some(loan) => &mut loan.conn,
             None => unreachable!("taken only by drop"),
         }
     }
@@ -93,15 +121,15 @@ impl<M: Manager> Drop for Guard<M> {
 }
 
 /// A connection on its way back. If the manager's code panics, it is closed and its place is not lost.
-struct Returning<M: Manager>(Option<Loan<Box<Entry<M>>>>);
+struct Returning<M: Manager>(Option<Loan<Entry<M>>>);
 
 impl<M: Manager> Returning<M> {
     #[inline]
     fn settle(mut self) {
         let Some(loan) = self.0.as_mut() else { return };
-        let entry = &mut loan.conn;
+        let entry = &mut **loan;
         let manager = &entry.shared.manager;
-        let verdict = if std::thread::panicking() || manager.is_broken(&mut entry.conn) {
+        let verdict = if entry.preparing || std::thread::panicking() || manager.is_broken(&mut entry.conn) {
             Release::Close
         } else {
             manager.on_release(&mut entry.conn)
@@ -112,7 +140,7 @@ impl<M: Manager> Returning<M> {
         }
         entry.needs_reset |= verdict == Release::Reset;
         if let Some(loan) = self.0.take() {
-            let shared = Arc::clone(&loan.conn.shared);
+            let shared = Arc::clone(&loan.shared);
             shared.give_back(loan);
         }
     }
@@ -122,7 +150,7 @@ impl<M: Manager> Drop for Returning<M> {
     #[inline]
     fn drop(&mut self) {
         if let Some(loan) = self.0.take() {
-            let shared = Arc::clone(&loan.conn.shared);
+            let shared = Arc::clone(&loan.shared);
             shared.discard(loan, CloseReason::Failed);
         }
     }

@@ -9,7 +9,7 @@ use std::task::Waker;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 use weir_core::Instant;
-use weir_pool_core::{CloseReason, SlotId, Todo};
+use weir_pool_core::{CloseReason, Loan, SlotId, Todo};
 
 use crate::manager::Manager;
 use crate::shared::{Entry, Shared};
@@ -35,8 +35,9 @@ pub(crate) async fn keep<M: Manager>(shared: Arc<Shared<M>>) {
         for (slot, entry, reason) in todo.close.drain(..) {
             tokio::spawn(close(Closing { shared: Arc::clone(&shared), slot, reason }, entry));
         }
-        for (slot, entry) in todo.check.drain(..) {
-            tokio::spawn(check(Checking { shared: Arc::clone(&shared), slot, ended: false }, entry));
+        for loan in todo.check.drain(..) {
+            let checking = Checking { shared: Arc::clone(&shared), slot: loan.slot(), ended: false };
+            tokio::spawn(check(checking, loan));
         }
         for (slot, since) in todo.leaks.drain(..) {
             report_leak(&shared, slot, since);
@@ -57,7 +58,7 @@ pub(crate) async fn keep<M: Manager>(shared: Arc<Shared<M>>) {
     }
 }
 
-fn visit<M: Manager>(shared: &Shared<M>, todo: &mut Todo<Box<Entry<M>>, Waker>) -> Option<Instant> {
+fn visit<M: Manager>(shared: &Shared<M>, todo: &mut Todo<Entry<M>, Waker>) -> Option<Instant> {
     let now = shared.clock.now();
     shared.lock().broker.handle_timeout(now, todo)
 }
@@ -102,9 +103,11 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
                     opened: now,
                     checked: now,
                     needs_reset: false,
+                    needs_check: false,
+                    preparing: false,
                     extras: HashMap::new(),
                 };
-                state.broker.connected(slot, Box::new(entry), now, wake);
+                state.broker.connected(slot, entry, now, wake);
             });
         }
         Ok(Err(error)) => {
@@ -129,7 +132,7 @@ struct Closing<M: Manager> {
     reason: CloseReason,
 }
 
-async fn close<M: Manager>(closing: Closing<M>, entry: Box<Entry<M>>) {
+async fn close<M: Manager>(closing: Closing<M>, entry: Entry<M>) {
     let limit = closing.shared.lock().settings.close_timeout;
     // A connection that does not let itself be closed is dropped.
     let _ = timeout(limit, closing.shared.manager.close(entry.conn)).await;
@@ -148,7 +151,7 @@ struct Checking<M: Manager> {
     ended: bool,
 }
 
-async fn check<M: Manager>(mut checking: Checking<M>, mut entry: Box<Entry<M>>) {
+async fn check<M: Manager>(mut checking: Checking<M>, mut entry: Loan<Entry<M>>) {
     let shared = Arc::clone(&checking.shared);
     let limit = shared.lock().settings.validation_timeout;
     if shared.manager.is_broken(&mut entry.conn) {
@@ -157,10 +160,9 @@ async fn check<M: Manager>(mut checking: Checking<M>, mut entry: Box<Entry<M>>) 
     match timeout(limit, shared.manager.check(&mut entry.conn)).await {
         Ok(Ok(())) => {
             checking.ended = true;
-            let slot = checking.slot;
             shared.update(|state, now, wake| {
                 entry.checked = now;
-                state.broker.alive(slot, entry, now, wake);
+                state.broker.alive(entry, now, wake);
             });
         }
         Ok(Err(error)) => shared.failed(error),

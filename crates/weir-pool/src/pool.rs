@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant as TokioInstant, timeout, timeout_at};
 use weir_core::Instant;
-use weir_pool_core::{CloseReason, Loan, Refusal};
+use weir_pool_core::{Loan, Refusal};
 
 use crate::error::{AcquireError, Details, Refused};
 use crate::guard::Guard;
@@ -19,7 +19,7 @@ use crate::settings::{Builder, Settings};
 use crate::shared::{Entry, Shared};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
-use crate::wait::{Limit, Missed, Taken, Wait};
+use crate::wait::{Got, Limit, Wait};
 
 /// A pool of connections. A handle: clones are the same pool, and the last one that goes closes it.
 ///
@@ -70,9 +70,10 @@ impl<M: Manager> Pool<M> {
     /// [`Refused::TimedOut`], [`Refused::Down`], [`Refused::LineFull`] or [`Refused::Closed`], with the state of the pool and
     /// the last failure of a connect.
     pub async fn acquire(&self) -> Result<Guard<M>, AcquireError<M::Error>> {
-        match Wait::new(&self.shared, Limit::Common, None).await {
-            Ok(taken) => self.lend(taken, Limit::Common).await,
-            Err(missed) => Err(self.missed(&missed)),
+        let mut wait = pin!(Wait::new(&self.shared, Limit::Common, None));
+        match wait.as_mut().await {
+            Ok(loan) => self.lend(loan, Limit::Common, wait.times()).await,
+            Err(refusal) => Err(self.missed(refusal, wait.times().0)),
         }
     }
 
@@ -82,9 +83,10 @@ impl<M: Manager> Pool<M> {
     /// As [`Pool::acquire`].
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<Guard<M>, AcquireError<M::Error>> {
         let limit = Limit::Own(limit);
-        match self.wait(limit, None).await {
-            Ok(taken) => self.lend(taken, limit).await,
-            Err(missed) => Err(self.missed(&missed)),
+        let mut wait = pin!(Wait::new(&self.shared, limit, None));
+        match self.wait(wait.as_mut()).await {
+            Ok(loan) => self.lend(loan, limit, wait.times()).await,
+            Err(refusal) => Err(self.missed(refusal, wait.times().0)),
         }
     }
 
@@ -96,9 +98,9 @@ impl<M: Manager> Pool<M> {
     pub fn try_acquire(&self) -> Result<Guard<M>, AcquireError<M::Error>> {
         let refused = match self.take_idle() {
             // What must be awaited first is not for somebody who cannot wait.
-            Some(taken) if taken.is_fresh() => return Ok(Guard::new(taken.loan)),
-            Some(taken) => {
-                self.shared.put_back(taken.loan);
+            Some(loan) if loan.is_fresh() => return Ok(Guard::new(loan)),
+            Some(loan) => {
+                self.shared.put_back(loan);
                 Refused::NoneIdle
             }
             None if self.shared.lock().broker.is_shut() => Refused::Closed,
@@ -179,67 +181,76 @@ impl<M: Manager> Pool<M> {
 
     // === acquiring ===
 
-    fn take_idle(&self) -> Option<Taken<M>> {
+    fn take_idle(&self) -> Option<Loan<Entry<M>>> {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
-        let loan = state.broker.try_acquire(now)?;
-        let check = state.must_check(&loan);
-        Some(Taken { loan, asked: now, deadline: now, check })
+        let mut loan = state.broker.try_acquire(now)?;
+        state.mark(&mut loan);
+        Some(loan)
     }
 
     /// Waits, with a timer if the time is the caller's own and it has to wait.
-    async fn wait(&self, limit: Limit, again: Option<(Instant, Instant)>) -> Result<Taken<M>, Missed> {
-        let mut wait = pin!(Wait::new(&self.shared, limit, again));
-        let Limit::Own(time) = limit else { return wait.await };
-        let asked = again.map_or_else(|| self.shared.clock.now(), |(asked, _)| asked);
-        let deadline = again.map_or(asked + time, |(_, deadline)| deadline);
-        if let Poll::Ready(taken) = poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await {
-            return taken;
+    async fn wait(&self, mut wait: Pin<&mut Wait<'_, M>>) -> Got<M> {
+        if !wait.is_own() {
+            return wait.await;
         }
-        if let Ok(taken) = timeout_at(self.shared.clock.at(deadline), wait.as_mut()).await {
-            return taken;
+        if let Poll::Ready(got) = poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await {
+            return got;
+        }
+        let (_, deadline) = wait.times();
+        if let Ok(got) = timeout_at(self.shared.clock.at(deadline), wait.as_mut()).await {
+            return got;
         }
         wait.end();
-        Err(Missed { refusal: Refusal::TimedOut, asked })
+        Err(Refusal::TimedOut)
     }
 
     /// Lends a connection that was used a moment ago: all that is left is the manager's hook, which mostly does nothing.
     #[inline]
-    async fn lend(&self, mut taken: Taken<M>, limit: Limit) -> Result<Guard<M>, AcquireError<M::Error>> {
+    async fn lend(
+        &self,
+        loan: Loan<Entry<M>>,
+        limit: Limit,
+        times: (Instant, Instant),
+    ) -> Result<Guard<M>, AcquireError<M::Error>> {
         let manager = &self.shared.manager;
+        let fresh = loan.is_fresh();
+        let mut guard = Guard::new(loan);
         // What is rarely awaited is boxed: it would make the future of every caller in line larger.
-        if !taken.is_fresh() || manager.is_broken(&mut taken.loan.conn.conn) {
-            return Box::pin(self.lend_slowly(Held::from(taken), limit)).await;
+        if !fresh || manager.is_broken(&mut guard) {
+            return Box::pin(self.lend_slowly(guard, limit, times)).await;
         }
-        let mut held = Held::from(taken);
-        if let Some(loan) = held.loan.as_mut() {
-            let mut hook = pin!(manager.on_acquire(&mut loan.conn.conn));
+        guard.begin_preparing();
+        let ready = {
+            let mut hook = pin!(manager.on_acquire(&mut guard));
             // Mostly it is done at once, and no timer is needed.
-            let ready = match poll_fn(|cx| Poll::Ready(hook.as_mut().poll(cx))).await {
+            match poll_fn(|cx| Poll::Ready(hook.as_mut().poll(cx))).await {
                 Poll::Ready(ready) => Some(ready),
-                Poll::Pending => Box::pin(timeout_at(self.shared.clock.at(held.deadline), hook)).await.ok(),
-            };
-            match ready {
-                Some(Ok(())) => {}
-                Some(Err(error)) => {
-                    held.dead = true;
-                    self.shared.failed(error);
-                }
-                // Given up in the middle: nobody knows its state.
-                None => held.dead = true,
+                Poll::Pending => Box::pin(timeout_at(self.shared.clock.at(times.1), hook)).await.ok(),
             }
+        };
+        match ready {
+            Some(Ok(())) => {
+                guard.prepared();
+                return Ok(guard);
+            }
+            Some(Err(error)) => self.shared.failed(error),
+            // Given up in the middle: nobody knows its state.
+            None => {}
         }
-        match held.loan.take_if(|_| !held.dead) {
-            Some(loan) => Ok(Guard::new(loan)),
-            None => Box::pin(self.lend_slowly(held, limit)).await,
-        }
+        Box::pin(self.lend_slowly(guard, limit, times)).await
     }
 
     /// Lends a connection after what has to be awaited; another one, as often as it takes, if that finds it dead.
     #[cold]
-    async fn lend_slowly(&self, first: Held<M>, limit: Limit) -> Result<Guard<M>, AcquireError<M::Error>> {
+    async fn lend_slowly(
+        &self,
+        first: Guard<M>,
+        limit: Limit,
+        times: (Instant, Instant),
+    ) -> Result<Guard<M>, AcquireError<M::Error>> {
         let shared = &*self.shared;
-        let (asked, deadline) = (first.asked, first.deadline);
+        let (asked, deadline) = times;
         let until = shared.clock.at(deadline);
         let mut candidate = first;
         loop {
@@ -247,20 +258,21 @@ impl<M: Manager> Pool<M> {
                 Prepared::Ready(guard) => return Ok(guard),
                 Prepared::Dead => {}
                 Prepared::TimedOut => {
-                    return Err(self.missed(&Missed { refusal: Refusal::TimedOut, asked }));
+                    return Err(self.missed(Refusal::TimedOut, asked));
                 }
             }
             // Its turn had come: it does not go to the end of the line.
-            candidate = match self.wait(limit, Some((asked, deadline))).await {
-                Ok(taken) => Held::from(taken),
-                Err(missed) => return Err(self.missed(&missed)),
+            let wait = pin!(Wait::new(shared, limit, Some((asked, deadline))));
+            candidate = match self.wait(wait).await {
+                Ok(loan) => Guard::new(loan),
+                Err(refusal) => return Err(self.missed(refusal, asked)),
             };
         }
     }
 
     #[cold]
-    fn missed(&self, missed: &Missed) -> AcquireError<M::Error> {
-        self.error(refused(missed.refusal), self.shared.clock.now().since(missed.asked))
+    fn missed(&self, refusal: Refusal, asked: Instant) -> AcquireError<M::Error> {
+        self.error(refused(refusal), self.shared.clock.now().since(asked))
     }
 
     fn error(&self, refused: Refused, waited: Duration) -> AcquireError<M::Error> {
@@ -283,79 +295,49 @@ fn refused(refusal: Refusal) -> Refused {
     }
 }
 
-/// A connection that is being looked at before it is lent. If that is given up in the middle, nobody knows its state: it is closed.
-struct Held<M: Manager> {
-    loan: Option<Loan<Box<Entry<M>>>>,
-    check: bool,
-    /// Its hook has failed.
-    dead: bool,
-    asked: Instant,
-    deadline: Instant,
-}
-
-impl<M: Manager> From<Taken<M>> for Held<M> {
-    #[inline]
-    fn from(taken: Taken<M>) -> Self {
-        let Taken { loan, check, asked, deadline } = taken;
-        Self { loan: Some(loan), check, dead: false, asked, deadline }
-    }
-}
-
-impl<M: Manager> Drop for Held<M> {
-    fn drop(&mut self) {
-        if let Some(loan) = self.loan.take() {
-            let shared = Arc::clone(&loan.conn.shared);
-            shared.discard(loan, CloseReason::Failed);
-        }
-    }
-}
-
 enum Prepared<M: Manager> {
     Ready(Guard<M>),
     Dead,
     TimedOut,
 }
 
-/// Resets, validates and prepares a connection for its next user.
-async fn prepare<M: Manager>(shared: &Shared<M>, mut held: Held<M>, until: TokioInstant) -> Prepared<M> {
+/// Resets, validates and prepares a connection for its next user. If that is given up in the middle, nobody knows its state: it is
+/// closed.
+async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: TokioInstant) -> Prepared<M> {
     let validation_timeout = shared.lock().settings.validation_timeout;
-    let check = held.check;
-    let Some(loan) = held.loan.as_mut() else { return Prepared::Dead };
-    let entry = &mut loan.conn;
-    if held.dead || shared.manager.is_broken(&mut entry.conn) {
+    if guard.is_being_prepared() || shared.manager.is_broken(&mut guard) {
+        guard.discard();
         return Prepared::Dead;
     }
     if TokioInstant::now() >= until {
         // Nothing was begun with it.
-        held.loan.take().into_iter().for_each(|loan| shared.put_back(loan));
+        guard.put_back();
         return Prepared::TimedOut;
     }
+    let (needs_reset, check) = guard.begin_preparing();
     let work = async {
-        if entry.needs_reset {
-            shared.manager.reset(&mut entry.conn).await?;
-            entry.needs_reset = false;
+        if needs_reset {
+            shared.manager.reset(&mut guard).await?;
         }
         if check {
-            match timeout(validation_timeout, shared.manager.check(&mut entry.conn)).await {
+            match timeout(validation_timeout, shared.manager.check(&mut guard)).await {
                 Ok(checked) => checked?,
                 Err(_) => return Ok(false),
             }
         }
-        shared.manager.on_acquire(&mut entry.conn).await.map(|()| true)
+        shared.manager.on_acquire(&mut guard).await.map(|()| true)
     };
-    match timeout_at(until, work).await {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false)) => return Prepared::Dead,
-        Ok(Err(error)) => {
-            shared.failed(error);
-            return Prepared::Dead;
+    let done = timeout_at(until, work).await;
+    match done {
+        Ok(Ok(true)) => {
+            guard.prepared();
+            return Prepared::Ready(guard);
         }
+        Ok(Ok(false)) => {}
+        Ok(Err(error)) => shared.failed(error),
         Err(_) => return Prepared::TimedOut,
     }
-    match held.loan.take() {
-        Some(loan) => Prepared::Ready(Guard::new(loan)),
-        None => Prepared::Dead,
-    }
+    Prepared::Dead
 }
 
 impl<M: Manager> Shared<M> {

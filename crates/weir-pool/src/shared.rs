@@ -28,7 +28,7 @@ pub(crate) struct Shared<M: Manager> {
 }
 
 pub(crate) struct State<M: Manager> {
-    pub(crate) broker: Broker<Box<Entry<M>>, Waker, LocalQuota>,
+    pub(crate) broker: Broker<Entry<M>, Waker, LocalQuota>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) leaks: u64,
     /// The last failure of a connect, and when it was.
@@ -51,8 +51,19 @@ pub(crate) struct Entry<M: Manager> {
     /// When it was opened or checked last.
     pub(crate) checked: Instant,
     pub(crate) needs_reset: bool,
+    pub(crate) needs_check: bool,
+    /// It is being made ready for its next user: nobody knows its state.
+    pub(crate) preparing: bool,
     /// What users keep with the connection (prepared statements and the like), by type.
     pub(crate) extras: HashMap<TypeId, Box<dyn Any + Send>>,
+}
+
+impl<M: Manager> Entry<M> {
+    /// Whether there is nothing to wait for before it can be used.
+    #[inline]
+    pub(crate) fn is_fresh(&self) -> bool {
+        !self.needs_check && !self.needs_reset
+    }
 }
 
 impl<M: Manager> Shared<M> {
@@ -104,7 +115,7 @@ impl<M: Manager> Shared<M> {
 
     /// Takes back a sound connection: it goes to whoever waits, or becomes idle.
     #[inline]
-    pub(crate) fn give_back(&self, loan: Loan<Box<Entry<M>>>) {
+    pub(crate) fn give_back(&self, loan: Loan<Entry<M>>) {
         let now = self.clock.now();
         let mut state = self.lock();
         let (waker, _) = state.broker.release(loan, now);
@@ -119,12 +130,12 @@ impl<M: Manager> Shared<M> {
     }
 
     /// Takes back a connection that was not used.
-    pub(crate) fn put_back(&self, loan: Loan<Box<Entry<M>>>) {
+    pub(crate) fn put_back(&self, loan: Loan<Entry<M>>) {
         self.update(|state, now, wake| wake.extend(state.broker.put_back(loan, now)));
     }
 
     /// Takes back a connection that must not be used again: the housekeeper closes it.
-    pub(crate) fn discard(&self, loan: Loan<Box<Entry<M>>>, reason: CloseReason) {
+    pub(crate) fn discard(&self, loan: Loan<Entry<M>>, reason: CloseReason) {
         self.update(|state, now, _| state.broker.discard(loan, reason, now));
     }
 
@@ -143,9 +154,10 @@ impl<M: Manager> Shared<M> {
 }
 
 impl<M: Manager> State<M> {
-    /// Whether the connection must be looked at before it is lent.
+    /// Notes whether the connection must be looked at before it is used: nobody has used it for long, or others of its age were
+    /// dead.
     #[inline]
-    pub(crate) fn must_check(&self, loan: &Loan<Box<Entry<M>>>) -> bool {
-        loan.quiet() >= self.validate_after || loan.conn.checked < self.suspect_before
+    pub(crate) fn mark(&self, loan: &mut Loan<Entry<M>>) {
+        loan.needs_check = loan.quiet() >= self.validate_after || loan.checked < self.suspect_before;
     }
 }

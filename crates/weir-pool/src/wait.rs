@@ -12,23 +12,8 @@ use weir_pool_core::{Acquired, Loan, Refusal, Ticket};
 use crate::manager::Manager;
 use crate::shared::{Entry, Shared, State};
 
-/// A connection out of the pool, before it was looked at.
-pub(crate) struct Taken<M: Manager> {
-    pub(crate) loan: Loan<Box<Entry<M>>>,
-    /// When the caller asked, and until when it waits.
-    pub(crate) asked: Instant,
-    pub(crate) deadline: Instant,
-    /// It must be validated first: nobody has used it for long, or others of its age were dead.
-    pub(crate) check: bool,
-}
-
-impl<M: Manager> Taken<M> {
-    /// Whether there is nothing to wait for before it can be used.
-    #[inline]
-    pub(crate) fn is_fresh(&self) -> bool {
-        !self.check && !self.loan.conn.needs_reset
-    }
-}
+/// What a caller gets: one pointer, or why not.
+pub(crate) type Got<M> = Result<Loan<Entry<M>>, Refusal>;
 
 /// How long a caller waits.
 #[derive(Clone, Copy)]
@@ -37,12 +22,6 @@ pub(crate) enum Limit {
     Common,
     /// Its own time; it ends the waiting itself.
     Own(Duration),
-}
-
-/// Who got nothing, why, and since when it waited.
-pub(crate) struct Missed {
-    pub(crate) refusal: Refusal,
-    pub(crate) asked: Instant,
 }
 
 /// Waits for a connection, or for the end of the waiting. Dropping it leaves the line; what is kept for it by then goes to
@@ -69,7 +48,7 @@ impl<'a, M: Manager> Wait<'a, M> {
     }
 
     #[inline]
-    fn begin(&mut self, cx: &Context<'_>) -> Poll<Result<Taken<M>, Missed>> {
+    fn begin(&mut self, cx: &Context<'_>) -> Poll<Got<M>> {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
         (self.asked, self.deadline) = self.again.unwrap_or_else(|| {
@@ -80,23 +59,18 @@ impl<'a, M: Manager> Wait<'a, M> {
             (now, now + limit)
         });
         match state.broker.acquire(now) {
-            Acquired::Ready(loan) => {
-                let check = state.must_check(&loan);
+            Acquired::Ready(mut loan) => {
+                state.mark(&mut loan);
                 drop(state);
                 self.place = Place::Done;
-                Poll::Ready(Ok(Taken { loan, asked: self.asked, deadline: self.deadline, check }))
+                Poll::Ready(Ok(loan))
             }
             Acquired::Wait => self.join(state, now, cx),
             Acquired::Refused(refusal) => self.refused(state, refusal),
         }
     }
 
-    fn join(
-        &mut self,
-        mut state: MutexGuard<'_, State<M>>,
-        now: Instant,
-        cx: &Context<'_>,
-    ) -> Poll<Result<Taken<M>, Missed>> {
+    fn join(&mut self, mut state: MutexGuard<'_, State<M>>, now: Instant, cx: &Context<'_>) -> Poll<Got<M>> {
         let waker = cx.waker().clone();
         let deadline = matches!(self.limit, Limit::Common).then_some(self.deadline);
         let joined = if self.again.is_some() {
@@ -115,17 +89,17 @@ impl<'a, M: Manager> Wait<'a, M> {
     }
 
     #[cold]
-    fn refused(&mut self, mut state: MutexGuard<'_, State<M>>, refusal: Refusal) -> Poll<Result<Taken<M>, Missed>> {
+    fn refused(&mut self, mut state: MutexGuard<'_, State<M>>, refusal: Refusal) -> Poll<Got<M>> {
         let calls = state.broker.calls_housekeeper();
         drop(state);
         if calls {
             self.shared.housekeeper.notify_one();
         }
         self.place = Place::Done;
-        Poll::Ready(Err(self.missed(refusal)))
+        Poll::Ready(Err(refusal))
     }
 
-    fn look(&mut self, ticket: Ticket, cx: &Context<'_>) -> Poll<Result<Taken<M>, Missed>> {
+    fn look(&mut self, ticket: Ticket, cx: &Context<'_>) -> Poll<Got<M>> {
         let mut state = self.shared.lock();
         match state.broker.fetch(ticket) {
             None => {
@@ -137,18 +111,28 @@ impl<'a, M: Manager> Wait<'a, M> {
                 drop(old);
                 Poll::Pending
             }
-            Some(Ok(loan)) => {
-                let check = state.must_check(&loan);
+            Some(Ok(mut loan)) => {
+                state.mark(&mut loan);
                 drop(state);
                 self.place = Place::Done;
-                Poll::Ready(Ok(Taken { loan, asked: self.asked, deadline: self.deadline, check }))
+                Poll::Ready(Ok(loan))
             }
             Some(Err(refusal)) => {
                 drop(state);
                 self.place = Place::Done;
-                Poll::Ready(Err(self.missed(refusal)))
+                Poll::Ready(Err(refusal))
             }
         }
+    }
+
+    /// Whether its time is the caller's own.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.limit, Limit::Own(_))
+    }
+
+    /// When the caller asked first, and when its time is over.
+    pub(crate) fn times(&self) -> (Instant, Instant) {
+        (self.asked, self.deadline)
     }
 
     /// Leaves the line because the caller's own time is over.
@@ -157,14 +141,10 @@ impl<'a, M: Manager> Wait<'a, M> {
             self.shared.update(|state, now, wake| wake.extend(state.broker.leave_late(ticket, now)));
         }
     }
-
-    fn missed(&self, refusal: Refusal) -> Missed {
-        Missed { refusal, asked: self.asked }
-    }
 }
 
 impl<M: Manager> Future for Wait<'_, M> {
-    type Output = Result<Taken<M>, Missed>;
+    type Output = Got<M>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

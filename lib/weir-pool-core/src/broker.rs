@@ -28,6 +28,7 @@ use crate::slot::{CloseReason, SlotId};
 use crate::waiters::{Left, Ticket, Waiters};
 use crate::{Quota, Released};
 
+use words::Lent;
 pub use words::{Acquired, BrokerParams, BrokerStats, Loan, Refusal, Todo};
 
 /// What is learnt from the uses that end is learnt over windows of at least this.
@@ -50,17 +51,14 @@ struct Waiting<W> {
     deadline: Instant,
 }
 
-/// What is known of a connection beside its slot, while it is not lent.
-#[derive(Debug)]
-struct Seat<C> {
-    /// `None` while it is lent, being opened or out of the owner's hands.
-    conn: Option<C>,
-    /// When it was last known to be alive: connected, looked at, or at the end of a use.
-    alive: Instant,
-    /// When the use in progress began; kept only where leaks are looked for.
+/// The use of a slot, where leaks are looked for.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
     since: Instant,
-    leak_reported: bool,
+    reported: bool,
 }
+
+const UNUSED: Watch = Watch { since: Instant::ZERO, reported: false };
 
 #[derive(Clone, Copy, Debug)]
 struct Opening {
@@ -76,7 +74,8 @@ struct Opening {
 pub struct Broker<C, W, Q> {
     // What every acquire and release touches stands together: with callers on several processors it moves between them.
     line: Waiters<Waiting<W>, Gift<C>>,
-    seats: Vec<Seat<C>>,
+    /// The connections that are idle, by slot.
+    seats: Vec<Option<Loan<C>>>,
     /// The sum of the beginnings of the uses in progress (modulo 2⁶⁴; only differences matter).
     begun_nanos: u64,
     /// When the housekeeper comes next; it is called when something has to be done before.
@@ -101,6 +100,8 @@ pub struct Broker<C, W, Q> {
 /// What only the housekeeper and the owner touch.
 #[derive(Debug)]
 struct Cold<C> {
+    /// By slot; empty if leaks are not looked for.
+    watches: Vec<Watch>,
     /// Nobody's waiting has to be ended before this.
     expiry: Instant,
     opener: Opener,
@@ -146,6 +147,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             holds: Histogram::new(),
             pool: Pool::new(params.keep.clone()),
             cold: Cold {
+                watches: Vec::new(),
                 expiry: Instant::FAR,
                 opener: Opener::new(params.open.clone()),
                 params,
@@ -291,15 +293,16 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// Also how long it was held.
     #[inline]
     #[must_use]
-    pub fn release(&mut self, loan: Loan<C>, now: Instant) -> (Option<W>, Duration) {
-        let held = self.end(loan.since, now);
-        (self.pass_on(Loan { alive: now, ..loan }, now), held)
+    pub fn release(&mut self, mut loan: Loan<C>, now: Instant) -> (Option<W>, Duration) {
+        let held = self.end(&loan, now);
+        loan.0.alive = now;
+        (self.pass_on(loan, now), held)
     }
 
     /// A loan was not used: as [`Broker::release`], but nothing is known of the connection that was not known before.
     #[must_use]
     pub fn put_back(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
-        self.begun_nanos = self.begun_nanos.wrapping_sub(loan.since.as_nanos());
+        self.begun_nanos = self.begun_nanos.wrapping_sub(loan.0.since.as_nanos());
         self.pass_on(loan, now)
     }
 
@@ -314,8 +317,8 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
 
     #[inline]
     fn hand_over(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
-        if let Err(reason) = self.pool.renew(loan.slot, now) {
-            self.close_later(loan.slot, loan.conn, reason);
+        if let Err(reason) = self.pool.renew(loan.slot(), now) {
+            self.close_later(loan, reason);
             return None;
         }
         let loan = self.begin(loan, now);
@@ -332,7 +335,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
 
     #[inline]
     fn release_idle(&mut self, loan: Loan<C>, now: Instant) {
-        let Loan { slot, conn, alive, .. } = loan;
+        let slot = loan.slot();
         let reason = if self.cold.shut {
             Some(CloseReason::Shutdown)
         } else if self.is_over() {
@@ -342,36 +345,34 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         };
         if let Some(reason) = reason {
             if self.pool.retire(slot, now) {
-                self.close_later(slot, conn, reason);
+                self.close_later(loan, reason);
             }
             return;
         }
         match self.pool.take_back(slot, now) {
             Released::Kept => {
-                let seat = self.seat(slot);
-                seat.conn = Some(conn);
-                seat.alive = alive;
-                self.call_for_idle(alive);
+                self.call_for_idle(loan.0.alive);
+                self.seat(slot).replace(loan);
             }
-            Released::Close(reason) => self.close_later(slot, conn, reason),
+            Released::Close(reason) => self.close_later(loan, reason),
         }
     }
 
     /// A use is over and the connection is not sound: the housekeeper closes it. Also how long it was held.
     pub fn discard(&mut self, loan: Loan<C>, reason: CloseReason, now: Instant) -> Duration {
-        let held = self.end(loan.since, now);
-        if self.pool.retire(loan.slot, now) {
-            self.close_later(loan.slot, loan.conn, reason);
+        let held = self.end(&loan, now);
+        if self.pool.retire(loan.slot(), now) {
+            self.close_later(loan, reason);
         }
         held
     }
 
     /// A use is over and the caller keeps the connection for itself: its place is free at once.
     pub fn detach(&mut self, loan: Loan<C>, now: Instant) -> C {
-        self.end(loan.since, now);
-        self.pool.remove(loan.slot, &self.quota, CloseReason::Moved);
+        self.end(&loan, now);
+        self.pool.remove(loan.slot(), &self.quota, CloseReason::Moved);
         self.call_opener();
-        loan.conn
+        loan.0.conn
     }
 
     // === the housekeeper ===
@@ -408,9 +409,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         }
         let seed = self.draw();
         self.pool.connected(slot, (), now, seed);
-        let seat = self.seat(slot);
-        seat.conn = Some(conn);
-        seat.alive = now;
+        self.seat(slot).replace(Loan(Box::new(Lent { slot, since: now, alive: now, conn })));
         self.serve(now, wake);
         self.call_opener();
         self.call_for_idle(now);
@@ -439,11 +438,11 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     }
 
     /// A connection of [`Todo::check`] is alive.
-    pub fn alive(&mut self, slot: SlotId, conn: C, now: Instant, wake: &mut Vec<W>) {
+    pub fn alive(&mut self, mut loan: Loan<C>, now: Instant, wake: &mut Vec<W>) {
         self.cold.checking = self.cold.checking.saturating_sub(1);
-        let seat = self.seat(slot);
-        seat.conn = Some(conn);
-        seat.alive = now;
+        let slot = loan.slot();
+        loan.0.alive = now;
+        self.seat(slot).replace(loan);
         self.pool.unreserve(slot);
         self.serve(now, wake);
         self.call_housekeeper(now);
@@ -502,7 +501,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
 
     /// Takes out the connections that are not lent, for an owner that ends without its housekeeper. They hold their places.
     pub fn take_all(&mut self) -> Vec<C> {
-        let idle = self.seats.iter_mut().filter_map(|seat| seat.conn.take());
+        let idle = self.seats.iter_mut().filter_map(Option::take).map(|loan| loan.0.conn);
         idle.chain(self.cold.closing.drain(..).map(|(_, conn, _)| conn)).collect()
     }
 
@@ -563,31 +562,35 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     #[inline]
     fn lend_idle(&mut self, now: Instant) -> Option<Loan<C>> {
         let slot = self.pool.take_newest(now)?;
-        let seat = self.seats.get_mut(slot.index() as usize)?;
-        let loan = Loan { slot, conn: seat.conn.take()?, since: now, alive: seat.alive };
+        let loan = self.seats.get_mut(slot.index() as usize)?.take()?;
         Some(self.begin(loan, now))
     }
 
     #[inline]
-    fn begin(&mut self, loan: Loan<C>, now: Instant) -> Loan<C> {
+    fn begin(&mut self, mut loan: Loan<C>, now: Instant) -> Loan<C> {
         if self.looks_for_leaks {
-            self.watch(loan.slot, now);
+            self.watch(loan.slot(), now);
         }
         self.begun_nanos = self.begun_nanos.wrapping_add(now.as_nanos());
-        Loan { since: now, ..loan }
+        loan.0.since = now;
+        loan
     }
 
+    #[cold]
     fn watch(&mut self, slot: SlotId, now: Instant) {
-        let seat = self.seat(slot);
-        seat.since = now;
-        seat.leak_reported = false;
+        let index = slot.index() as usize;
+        if index >= self.cold.watches.len() {
+            self.cold.watches.resize(index + 1, UNUSED);
+        }
+        self.cold.watches[index] = Watch { since: now, reported: false };
         if let Some(after) = self.cold.params.leak_after {
             self.call_housekeeper(now + after);
         }
     }
 
     #[inline]
-    fn end(&mut self, since: Instant, now: Instant) -> Duration {
+    fn end(&mut self, loan: &Loan<C>, now: Instant) -> Duration {
+        let since = loan.0.since;
         let held = now.since(since);
         self.begun_nanos = self.begun_nanos.wrapping_sub(since.as_nanos());
         self.uses += 1;
@@ -596,15 +599,10 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     }
 
     #[inline]
-    fn seat(&mut self, slot: SlotId) -> &mut Seat<C> {
+    fn seat(&mut self, slot: SlotId) -> &mut Option<Loan<C>> {
         let index = slot.index() as usize;
         if index >= self.seats.len() {
-            self.seats.resize_with(index + 1, || Seat {
-                conn: None,
-                alive: Instant::ZERO,
-                since: Instant::ZERO,
-                leak_reported: false,
-            });
+            self.seats.resize_with(index + 1, || None);
         }
         &mut self.seats[index]
     }

@@ -203,7 +203,9 @@ mod tests {
             part in 0.0_f64..=1.0,
         ) {
             let mut histogram = Histogram::new();
-            values.iter().for_each(|nanos| histogram.record_nanos(*nanos));
+            for nanos in &values {
+                histogram.record_nanos(*nanos);
+            }
             values.sort_unstable();
             let rank = ((part * values.len() as f64).ceil() as usize).clamp(1, values.len());
             let (exact, found) = (values[rank - 1], histogram.quantile(part).as_nanos() as u64);

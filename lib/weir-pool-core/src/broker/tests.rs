@@ -56,7 +56,7 @@ fn what_comes_back_goes_to_the_first_in_line_and_to_no_newcomer() {
     assert!(broker.calls_housekeeper());
     assert_eq!(keep(&mut broker, at(0)), [1]);
     let loan = broker.fetch(ann).unwrap().unwrap();
-    let slot = loan.slot;
+    let slot = loan.slot();
     let bob = broker.join(2, None, at(0)).unwrap();
     let eve = broker.join(3, None, at(0)).unwrap();
     assert_eq!(broker.release(loan, at(5)), (Some(2), ms(5)));
@@ -65,9 +65,9 @@ fn what_comes_back_goes_to_the_first_in_line_and_to_no_newcomer() {
     // Bob has gone: it is eve's.
     assert_eq!(broker.leave(bob, at(6)), Some(3));
     let loan = broker.fetch(eve).unwrap().unwrap();
-    assert_eq!((loan.slot, loan.quiet()), (slot, ms(1)), "in use until a moment ago");
+    assert_eq!((loan.slot(), loan.quiet()), (slot, ms(1)), "in use until a moment ago");
     assert_eq!(broker.release(loan, at(7)).0, None);
-    assert_eq!(ready(broker.acquire(at(9))).slot, slot);
+    assert_eq!(ready(broker.acquire(at(9))).slot(), slot);
     let stats = broker.stats(at(10));
     assert_eq!((stats.pool.opened, stats.unwaited, stats.uses), (1, 1, 2));
     assert_eq!((stats.used_nanos, stats.busy_nanos), (6_000_000, 7_000_000), "one is in use, for 1 ms");
@@ -128,7 +128,7 @@ fn who_holds_one_for_long_is_reported_once() {
     let mut broker = broker(1, |params| params.leak_after = Some(ms(100)));
     let caller = broker.join(1, None, at(0)).unwrap();
     keep(&mut broker, at(0));
-    let slot = broker.fetch(caller).unwrap().unwrap().slot;
+    let slot = broker.fetch(caller).unwrap().unwrap().slot();
     let mut leaks = Vec::new();
     for millis in (0..1_000).step_by(10) {
         let mut todo = Todo::default();
@@ -187,7 +187,7 @@ struct World {
     line: VecDeque<u32>,
     connects: Vec<(SlotId, Instant, bool)>,
     closes: Vec<(SlotId, Instant, CloseReason)>,
-    checks: Vec<(SlotId, Instant, bool)>,
+    checks: Vec<(Loan<u32>, Instant, bool)>,
     held: BTreeMap<SlotId, u32>,
     next: u32,
     visit_at: Option<Instant>,
@@ -267,9 +267,8 @@ impl World {
     }
 
     fn lend(&mut self, who: u32, loan: Loan<u32>) {
-        assert!(self.held.insert(loan.slot, who).is_none(), "{loan:?} is lent twice");
-        assert_eq!(loan.conn, loan.slot.index(), "each connection in its place");
-        assert!(loan.alive <= loan.since);
+        assert!(self.held.insert(loan.slot(), who).is_none(), "{loan:?} is lent twice");
+        assert_eq!(*loan, loan.slot().index(), "each connection in its place");
         let mut until = self.now + ms(self.draw(20));
         let ends = match self.draw(40) {
             0 => End::Badly,
@@ -347,7 +346,7 @@ impl World {
         let over: Vec<u32> = self.callers.iter().filter(|(_, caller)| is_over(caller)).map(|(who, _)| *who).collect();
         for who in over {
             let Some(Caller::Using { loan, ends, .. }) = self.callers.remove(&who) else { unreachable!() };
-            self.held.remove(&loan.slot);
+            self.held.remove(&loan.slot());
             let woken = match ends {
                 End::Well => self.broker.release(loan, now).0,
                 End::Badly => {
@@ -355,7 +354,7 @@ impl World {
                     None
                 }
                 End::Detached => {
-                    let index = loan.slot.index();
+                    let index = loan.slot().index();
                     assert_eq!(self.broker.detach(loan, now), index);
                     None
                 }
@@ -373,11 +372,11 @@ impl World {
         for (slot, _, reason) in take_due(&mut self.closes, now) {
             self.broker.closed(slot, reason);
         }
-        for (slot, _, well) in take_due(&mut self.checks, now) {
+        for (loan, _, well) in take_due(&mut self.checks, now) {
             if well {
-                self.broker.alive(slot, slot.index(), now, &mut wake);
+                self.broker.alive(loan, now, &mut wake);
             } else {
-                self.broker.dead(slot);
+                self.broker.dead(loan.slot());
             }
         }
         self.wake(wake);
@@ -415,10 +414,10 @@ impl World {
             let takes = ms(self.draw(10));
             self.closes.push((slot, self.now + takes, reason));
         }
-        for (slot, _) in todo.check {
-            assert!(!self.held.contains_key(&slot), "looked at in use");
+        for loan in todo.check {
+            assert!(!self.held.contains_key(&loan.slot()), "looked at in use");
             let well = self.draw(10) != 0;
-            self.checks.push((slot, self.now + ms(2), well));
+            self.checks.push((loan, self.now + ms(2), well));
         }
         self.wake(todo.wake);
     }
@@ -461,10 +460,8 @@ impl World {
     }
 }
 
-fn take_due<T: Copy>(list: &mut Vec<(SlotId, Instant, T)>, now: Instant) -> Vec<(SlotId, Instant, T)> {
-    let due = list.iter().copied().filter(|(_, at, _)| *at <= now).collect();
-    list.retain(|(_, at, _)| *at > now);
-    due
+fn take_due<S, T>(list: &mut Vec<(S, Instant, T)>, now: Instant) -> Vec<(S, Instant, T)> {
+    list.extract_if(.., |(_, at, _)| *at <= now).collect()
 }
 
 /// Replay one: `WEIR_SEED=17 cargo test -p weir-pool-core a_world_of_callers`.

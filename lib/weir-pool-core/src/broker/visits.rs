@@ -2,7 +2,7 @@
 
 use weir_core::Instant;
 
-use super::{Broker, CHECKS_MAX, Gift, Opening, Refusal, Todo};
+use super::{Broker, CHECKS_MAX, Gift, Loan, Opening, Refusal, Todo};
 use crate::Quota;
 use crate::opener::Demand;
 use crate::slot::{CloseReason, SlotId};
@@ -104,8 +104,8 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     pub(super) fn sweep(&mut self, now: Instant) {
         let (pool, seats, closing) = (&mut self.pool, &mut self.seats, &mut self.cold.closing);
         pool.sweep(now, usize::MAX, &mut |slot, (), reason| {
-            if let Some(conn) = seats.get_mut(slot.index() as usize).and_then(|seat| seat.conn.take()) {
-                closing.push((slot, conn, reason));
+            if let Some(loan) = seats.get_mut(slot.index() as usize).and_then(Option::take) {
+                closing.push((slot, loan.0.conn, reason));
             }
         });
     }
@@ -172,30 +172,30 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
                 .idle_oldest_first()
                 .find(|&(slot, ..)| now >= self.alive_at(slot) + every)
                 .map(|(slot, ..)| slot);
-            let Some((slot, conn)) = due.and_then(|slot| Some((slot, self.set_aside(slot)?))) else { return };
+            let Some(loan) = due.and_then(|slot| self.set_aside(slot)) else { return };
             self.cold.checking += 1;
-            todo.check.push((slot, conn));
+            todo.check.push(loan);
         }
     }
 
     /// Takes an idle connection out, to look at it or to close it.
-    fn set_aside(&mut self, slot: SlotId) -> Option<C> {
+    fn set_aside(&mut self, slot: SlotId) -> Option<Loan<C>> {
         self.pool.reserve(slot)?;
-        self.seat(slot).conn.take()
+        self.seat(slot).take()
     }
 
     fn alive_at(&self, slot: SlotId) -> Instant {
-        self.seats.get(slot.index() as usize).map_or(Instant::ZERO, |seat| seat.alive)
+        self.seats.get(slot.index() as usize).and_then(Option::as_ref).map_or(Instant::ZERO, |loan| loan.0.alive)
     }
 
     pub(super) fn report_leaks(&mut self, now: Instant, todo: &mut Todo<C, W>) {
         let Some(after) = self.cold.params.leak_after else { return };
         for slot in self.pool.busy() {
-            if let Some(used) = self.seats.get_mut(slot.index() as usize)
-                && !used.leak_reported
+            if let Some(used) = self.cold.watches.get_mut(slot.index() as usize)
+                && !used.reported
                 && now.since(used.since) >= after
             {
-                used.leak_reported = true;
+                used.reported = true;
                 todo.leaks.push((slot, used.since));
             }
         }
@@ -210,16 +210,16 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
 
     pub(super) fn close_idle(&mut self, reason: CloseReason, now: Instant) -> bool {
         let Some((slot, ..)) = self.pool.idle_oldest_first().next() else { return false };
-        let Some(conn) = self.set_aside(slot) else { return false };
+        let Some(loan) = self.set_aside(slot) else { return false };
         let closes = self.pool.retire(slot, now);
         if closes {
-            self.close_later(slot, conn, reason);
+            self.close_later(loan, reason);
         }
         closes
     }
 
-    pub(super) fn close_later(&mut self, slot: SlotId, conn: C, reason: CloseReason) {
-        self.cold.closing.push((slot, conn, reason));
+    pub(super) fn close_later(&mut self, loan: Loan<C>, reason: CloseReason) {
+        self.cold.closing.push((loan.slot(), loan.0.conn, reason));
         self.call_housekeeper(Instant::ZERO);
     }
 

@@ -1,5 +1,6 @@
 //! What goes in and out of a broker.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use weir_core::Instant;
@@ -35,25 +36,57 @@ impl Default for BrokerParams {
     }
 }
 
-/// A connection lent to a caller; it comes back as it is, by [`Broker::release`](crate::Broker::release) or its like.
+/// A connection lent to a caller; it comes back as it is, by [`Broker::release`](crate::Broker::release) or its like. One pointer:
+/// it is passed in a register.
 #[derive(PartialEq, Eq, Debug)]
 #[must_use = "a connection that is not given back holds its place for ever"]
-pub struct Loan<C> {
-    /// Its slot.
-    pub slot: SlotId,
-    /// The connection.
-    pub conn: C,
-    /// Since when it is lent.
-    pub since: Instant,
-    /// When it was last known to be alive: at its last use, check or connect. `since` if it comes straight from another use.
-    pub alive: Instant,
+pub struct Loan<C>(pub(super) Box<Lent<C>>);
+
+/// A connection with what is known of it.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Lent<C> {
+    pub(super) slot: SlotId,
+    /// Since when it is lent (or was, last).
+    pub(super) since: Instant,
+    /// When it was last known to be alive: at its last use, check or connect.
+    pub(super) alive: Instant,
+    pub(super) conn: C,
 }
 
 impl<C> Loan<C> {
-    /// For how long nothing has shown that it is alive.
+    /// Its slot.
+    #[inline]
+    pub fn slot(&self) -> SlotId {
+        self.0.slot
+    }
+
+    /// Since when it is lent.
+    #[inline]
+    pub fn since(&self) -> Instant {
+        self.0.since
+    }
+
+    /// For how long nothing had shown that it is alive when it was lent: since its last use, check or connect. Zero if it came
+    /// straight from another use.
     #[inline]
     pub fn quiet(&self) -> Duration {
-        self.since.since(self.alive)
+        self.0.since.since(self.0.alive)
+    }
+}
+
+impl<C> Deref for Loan<C> {
+    type Target = C;
+
+    #[inline]
+    fn deref(&self) -> &C {
+        &self.0.conn
+    }
+}
+
+impl<C> DerefMut for Loan<C> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut C {
+        &mut self.0.conn
     }
 }
 
@@ -93,7 +126,7 @@ pub struct Todo<C, W> {
     /// Close these: [`Broker::closed`](crate::Broker::closed) follows when they are.
     pub close: Vec<(SlotId, C, CloseReason)>,
     /// See whether these are alive: [`Broker::alive`](crate::Broker::alive) or [`Broker::dead`](crate::Broker::dead) follow.
-    pub check: Vec<(SlotId, C)>,
+    pub check: Vec<Loan<C>>,
     /// These have been lent for longer than `leak_after`: since when.
     pub leaks: Vec<(SlotId, Instant)>,
     /// Tell these callers to look again ([`Broker::fetch`](crate::Broker::fetch)).
