@@ -32,7 +32,33 @@ pub(crate) struct Details<E> {
     pub(crate) waited: Duration,
     pub(crate) snapshot: Snapshot,
     /// The last failure of a connect (or check), and how long ago.
-    pub(crate) cause: Option<(Arc<E>, Duration)>,
+    pub(crate) cause: Option<(Failure<E>, Duration)>,
+}
+
+/// How a connect (or a check) failed.
+#[derive(Debug)]
+pub(crate) enum Failure<E> {
+    Error(Arc<E>),
+    /// It was given up after this long.
+    NoAnswer(Duration),
+}
+
+impl<E> Clone for Failure<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Error(error) => Self::Error(Arc::clone(error)),
+            Self::NoAnswer(after) => Self::NoAnswer(*after),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(error) => error.fmt(f),
+            Self::NoAnswer(after) => write!(f, "no answer within {:.3} s", after.as_secs_f64()),
+        }
+    }
 }
 
 impl<E> AcquireError<E> {
@@ -51,9 +77,13 @@ impl<E> AcquireError<E> {
         &self.0.snapshot
     }
 
-    /// The last failure to open a connection, if connects are failing.
+    /// The last failure to open a connection, if connects are failing. `None` also if it was given up without an answer: that is in
+    /// the text.
     pub fn cause(&self) -> Option<&E> {
-        self.0.cause.as_ref().map(|(cause, _)| &**cause)
+        match &self.0.cause {
+            Some((Failure::Error(error), _)) => Some(error),
+            Some((Failure::NoAnswer(_), _)) | None => None,
+        }
     }
 }
 
@@ -79,6 +109,45 @@ impl<E: fmt::Display> fmt::Display for AcquireError<E> {
 
 impl<E: Error + 'static> Error for AcquireError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.cause.as_ref().map(|(cause, _)| &**cause as &(dyn Error + 'static))
+        self.cause().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+/// Why a pool did not start.
+#[derive(Debug)]
+pub enum StartError<E> {
+    /// Settings contradict each other.
+    Settings(crate::SettingsError),
+    /// No connection could be opened: the state of the pool, and why the last connect failed.
+    Connect(AcquireError<E>),
+}
+
+impl<E> From<crate::SettingsError> for StartError<E> {
+    fn from(error: crate::SettingsError) -> Self {
+        Self::Settings(error)
+    }
+}
+
+impl<E> From<AcquireError<E>> for StartError<E> {
+    fn from(error: AcquireError<E>) -> Self {
+        Self::Connect(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for StartError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(error) => write!(f, "the pool's settings: {error}"),
+            Self::Connect(error) => write!(f, "the pool did not start: {error}"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for StartError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Settings(error) => Some(error),
+            Self::Connect(error) => Some(error),
+        }
     }
 }

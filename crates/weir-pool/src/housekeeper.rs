@@ -11,6 +11,7 @@ use tokio::time::{sleep_until, timeout};
 use weir_core::Instant;
 use weir_pool_core::{CloseReason, Loan, SlotId, Todo};
 
+use crate::error::Failure;
 use crate::manager::Manager;
 use crate::shared::{Entry, Shared};
 
@@ -109,11 +110,12 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
                 };
                 state.broker.connected(slot, entry, now, wake);
             });
+            shared.connected.notify_waiters();
         }
         Ok(Err(error)) => {
-            shared.update(|state, now, _| state.last_failure = Some((Arc::new(error), now)));
+            shared.update(|state, now, _| state.last_failure = Some((Failure::Error(Arc::new(error)), now)));
         }
-        Err(_) => {}
+        Err(_) => shared.update(|state, now, _| state.last_failure = Some((Failure::NoAnswer(limit), now))),
     }
 }
 
@@ -121,6 +123,7 @@ impl<M: Manager> Drop for Connecting<M> {
     fn drop(&mut self) {
         if !self.ended {
             self.shared.update(|state, now, _| state.broker.connect_failed(self.slot, now));
+            self.shared.connected.notify_waiters();
         }
     }
 }

@@ -13,7 +13,7 @@ mod snapshot;
 mod stats;
 mod wait;
 
-pub use error::{AcquireError, Refused};
+pub use error::{AcquireError, Refused, StartError};
 pub use guard::Guard;
 pub use manager::{Manager, Release};
 pub use pool::Pool;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,11 +15,14 @@ use crate::error::{AcquireError, Details, Refused};
 use crate::guard::Guard;
 use crate::housekeeper;
 use crate::manager::Manager;
-use crate::settings::{Builder, Settings};
+use crate::settings::{Builder, Settings, SettingsError};
 use crate::shared::{Entry, Shared};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::wait::{Got, Limit, Wait};
+
+/// How long after its time-out a connect may take to end.
+const END_OF_CONNECT: Duration = Duration::from_millis(100);
 
 /// A pool of connections. A handle: clones are the same pool, and the last one that goes closes it.
 ///
@@ -131,18 +134,76 @@ impl<M: Manager> Pool<M> {
         self.shared.stats()
     }
 
-    /// Changes the maximum. Connections above it are closed, idle ones now, others when they come back.
+    /// Opens connections until `connections` of them are open (idle or in use), in bounded parallel and paced like all others;
+    /// returns when they are: before traffic needs them. What is beyond `min_idle` is closed again after the idle time-out.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing: connects go on until as many are open.
+    ///
+    /// # Errors
+    /// [`Refused::TimedOut`] with the last failure of a connect if that takes longer than `limit`: no further ones are begun for it.
+    /// [`Refused::Closed`] when the pool is closed.
+    pub async fn warm_up(&self, connections: u32, limit: Duration) -> Result<(), AcquireError<M::Error>> {
+        let shared = &*self.shared;
+        let asked = shared.clock.now();
+        let wanted = connections.min(shared.lock().settings.max_size);
+        shared.update(|state, _, _| state.broker.warm_up(wanted));
+        let until = shared.clock.at(asked + limit);
+        let refusal = loop {
+            let mut connected = pin!(shared.connected.notified());
+            // Before the look: one may succeed in between.
+            connected.as_mut().enable();
+            let (live, shut) = {
+                let state = shared.lock();
+                (state.broker.live(), state.broker.is_shut())
+            };
+            if shut {
+                break Refusal::Closed;
+            }
+            if live >= wanted {
+                return Ok(());
+            }
+            if timeout_at(until, connected).await.is_err() {
+                shared.lock().broker.end_warm_up();
+                break Refusal::TimedOut;
+            }
+        };
+        Err(self.missed(refusal, asked))
+    }
+
+    /// Changes settings at run time: `change` gets the present ones. What contradicts itself changes nothing. Connections keep the
+    /// lifetimes that they have drawn; callers in line keep their deadlines; name and clock stay what they are. After a lower maximum,
+    /// connections above it are closed, idle ones now, others when they come back.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn example<M: weir_pool::Manager>(pool: &weir_pool::Pool<M>) -> Result<(), weir_pool::SettingsError> {
+    /// pool.configure(|settings| settings.max_size(40).acquire_timeout(Duration::from_secs(1)))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// With the setting that makes no sense, and why.
+    pub fn configure(&self, change: impl FnOnce(Builder) -> Builder) -> Result<(), SettingsError> {
+        // The user's code runs outside the lock; who comes second in a race sees what the first has set.
+        let _one_at_a_time = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Arc::clone(&self.shared.lock().settings);
+        let settings = change(Builder::of(&before)).check()?;
+        let settings = Settings { name: Arc::clone(&before.name), tokio_clock: before.tokio_clock, ..settings };
+        self.shared.update(|state, now, _| state.install(settings, now));
+        Ok(())
+    }
+
+    /// Changes the maximum; as [`Pool::configure`] with `max_size`, but `min_idle` need not fit: it is as configured again when the
+    /// pool has grown again.
     ///
     /// # Errors
     /// If it is 0 or above [`SIZE_MAX`](crate::SIZE_MAX).
-    pub fn resize(&self, max_size: u32) -> Result<(), crate::SettingsError> {
+    pub fn resize(&self, max_size: u32) -> Result<(), SettingsError> {
         self.shared.update(|state, now, _| {
             let settings = Settings { max_size, ..(*state.settings).clone() };
             settings.check_size()?;
-            state.broker.quota().set_max(max_size);
-            state.broker.set_params(settings.broker());
-            state.settings = Arc::new(settings);
-            state.broker.resized(now);
+            state.install(settings, now);
             Ok(())
         })
     }
@@ -177,6 +238,31 @@ impl<M: Manager> Pool<M> {
             return Ok(());
         }
         timeout(limit, emptied).await.map_err(|_| self.snapshot())
+    }
+
+    /// Opens the first connection; `limit` bounds how long that is tried again.
+    pub(crate) async fn first_connection(&self, limit: Duration) -> Result<(), AcquireError<M::Error>> {
+        let shared = &*self.shared;
+        let asked = shared.clock.now();
+        let attempt = shared.lock().settings.connect_timeout();
+        shared.update(|state, _, _| state.broker.warm_up(1));
+        // The first attempt has its own time, whatever the limit is, and its end is waited for: it says why.
+        let until = shared.clock.at(asked + limit.max(attempt) + END_OF_CONNECT);
+        loop {
+            let mut connected = pin!(shared.connected.notified());
+            connected.as_mut().enable();
+            let (live, failed) = {
+                let state = shared.lock();
+                (state.broker.live(), state.last_failure.is_some())
+            };
+            if live > 0 {
+                return Ok(());
+            }
+            let late = shared.clock.now().since(asked) >= limit;
+            if (failed && late) || timeout_at(until, connected).await.is_err() {
+                return Err(self.missed(Refusal::TimedOut, asked));
+            }
+        }
     }
 
     // === acquiring ===
@@ -280,7 +366,7 @@ impl<M: Manager> Pool<M> {
         let state = self.shared.lock();
         let failing = state.broker.stats(now).failing_since.is_some();
         let cause = state.last_failure.as_ref().filter(|_| failing);
-        let cause = cause.map(|(cause, at)| (Arc::clone(cause), now.since(*at)));
+        let cause = cause.map(|(cause, at)| (cause.clone(), now.since(*at)));
         drop(state);
         AcquireError(Box::new(Details { refused, waited, snapshot: self.snapshot(), cause }))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use weir_pool_core::{BrokerParams, OpenParams, Params};
 
+use crate::error::StartError;
 use crate::manager::Manager;
 use crate::pool::Pool;
 
@@ -304,6 +305,32 @@ impl Builder {
     /// Outside a tokio runtime with its timers enabled.
     pub fn build<M: Manager>(self, manager: M) -> Result<Pool<M>, SettingsError> {
         Ok(Pool::start(manager, self.check()?))
+    }
+
+    /// A pool that has a connection: as [`Builder::build`], and then the first one is opened (and `min_idle` of them are begun). Fails
+    /// if the server cannot be reached or refuses the credentials, so that a wrong configuration is found at the start and not
+    /// by the first user. Connects are tried again until `limit` is over (paced as `backoff` says); [`Duration::ZERO`]: the first
+    /// failure is the last.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the pool.
+    ///
+    /// # Errors
+    /// Contradictions, or why the last connect failed.
+    ///
+    /// # Panics
+    /// As [`Builder::build`].
+    pub async fn start<M: Manager>(self, manager: M, limit: Duration) -> Result<Pool<M>, StartError<M::Error>> {
+        let pool = self.build(manager)?;
+        pool.first_connection(limit).await?;
+        Ok(pool)
+    }
+
+    /// What a pool has now, to be changed.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        // A minimum that was never chosen follows the maximum.
+        let chosen = settings.min_idle != settings.max_size / 2;
+        Self { settings: settings.clone(), min_idle: chosen.then_some(settings.min_idle) }
     }
 
     pub(crate) fn check(self) -> Result<Settings, SettingsError> {

@@ -14,6 +14,7 @@ use weir_core::Instant;
 use weir_pool_core::{Broker, CloseReason, Loan, LocalQuota};
 
 use crate::clock::Clock;
+use crate::error::Failure;
 use crate::manager::Manager;
 use crate::settings::Settings;
 
@@ -21,8 +22,12 @@ pub(crate) struct Shared<M: Manager> {
     pub(crate) manager: M,
     pub(crate) clock: Clock,
     state: Mutex<State<M>>,
+    /// Held while settings are changed.
+    pub(crate) changing: Mutex<()>,
     /// Calls the housekeeper.
     pub(crate) housekeeper: Notify,
+    /// Tells that a connect has ended, well or not.
+    pub(crate) connected: Notify,
     /// Tells that the pool is closed and empty.
     pub(crate) emptied: Notify,
 }
@@ -32,7 +37,7 @@ pub(crate) struct State<M: Manager> {
     pub(crate) settings: Arc<Settings>,
     pub(crate) leaks: u64,
     /// The last failure of a connect, and when it was.
-    pub(crate) last_failure: Option<(Arc<M::Error>, Instant)>,
+    pub(crate) last_failure: Option<(Failure<M::Error>, Instant)>,
     /// Idle connections from before this moment are checked before they are lent, however short they were idle: one of them
     /// has turned out to be dead.
     pub(crate) suspect_before: Instant,
@@ -82,7 +87,9 @@ impl<M: Manager> Shared<M> {
                 last_failure: None,
                 suspect_before: Instant::ZERO,
             }),
+            changing: Mutex::new(()),
             housekeeper: Notify::new(),
+            connected: Notify::new(),
             emptied: Notify::new(),
         }
     }
@@ -142,7 +149,7 @@ impl<M: Manager> Shared<M> {
     /// A connection has turned out to be dead: those of its age are suspect.
     pub(crate) fn failed(&self, error: M::Error) {
         self.update(|state, now, _| {
-            state.last_failure = Some((Arc::new(error), now));
+            state.last_failure = Some((Failure::Error(Arc::new(error)), now));
             state.suspect_before = now;
         });
     }
@@ -154,6 +161,16 @@ impl<M: Manager> Shared<M> {
 }
 
 impl<M: Manager> State<M> {
+    /// Puts new settings in force.
+    pub(crate) fn install(&mut self, settings: Settings, now: Instant) {
+        self.broker.quota().set_max(settings.max_size);
+        self.broker.set_params(settings.broker());
+        self.acquire_timeout = settings.acquire_timeout;
+        self.validate_after = settings.validate_after.unwrap_or(Duration::MAX);
+        self.settings = Arc::new(settings);
+        self.broker.resized(now);
+    }
+
     /// Notes whether the connection must be looked at before it is used: nobody has used it for long, or others of its age were
     /// dead.
     #[inline]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir_pool::{Builder, Manager, Pool, Refused, Release};
+use weir_pool::{Builder, Manager, Pool, Refused, Release, StartError};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -552,6 +552,78 @@ fn a_pool_whose_runtime_ends_lets_go_of_its_connections() {
     runtime.shutdown_timeout(Duration::from_secs(5));
     assert_eq!(server.get(|s| &s.open), 0);
     assert_eq!(pool.try_acquire().unwrap_err().refused(), Refused::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_cannot_connect_does_not_start_and_says_why() {
+    let server = Arc::new(Server::default());
+    let builder = || Pool::<Client>::builder().name("orders").max_size(4).min_idle(0).tokio_clock(true);
+    server.refuses.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    let error = builder().start(Client(Arc::clone(&server)), Duration::ZERO).await.unwrap_err();
+    let StartError::Connect(error) = error else { panic!("{error}") };
+    assert_eq!(error.cause(), Some(&Failure("too many connections for role \"test\"")));
+    assert!(begun.elapsed() < ms(10), "the first failure is the last");
+    let error = builder().start(Client(Arc::clone(&server)), ms(500)).await.unwrap_err();
+    assert!(begun.elapsed() >= ms(500) && begun.elapsed() < ms(1_500), "{:?}", begun.elapsed());
+    assert!(error.to_string().starts_with("the pool did not start: no connection of pool \"orders\""), "{error}");
+    // One that is back within the limit.
+    let back = Arc::clone(&server);
+    tokio::spawn(async move {
+        pass(ms(300)).await;
+        back.refuses.store(false, Ordering::SeqCst);
+    });
+    let pool = builder().start(Client(Arc::clone(&server)), ms(2_000)).await.unwrap();
+    assert_eq!(pool.snapshot().idle, 1);
+    // One that says nothing.
+    server.hangs.store(true, Ordering::SeqCst);
+    let error = builder().connect_timeout(ms(400)).start(Client(server), Duration::ZERO).await.unwrap_err();
+    assert!(error.to_string().ends_with("last connect failed 0.0 s ago: no answer within 0.400 s"), "{error}");
+    let error = builder().max_size(0).start(Client(Arc::default()), Duration::ZERO).await.unwrap_err();
+    assert_eq!(error.to_string(), "the pool's settings: max_size: 0 is not within 1 and 65536");
+}
+
+#[tokio::test(start_paused = true)]
+async fn warming_up_opens_connections_before_anybody_asks() {
+    let server = Arc::new(Server::default());
+    server.connect_ms.store(20, Ordering::SeqCst);
+    let pool = pool(&server, |builder| builder.max_size(10));
+    pool.warm_up(8, ms(1_000)).await.unwrap();
+    assert_eq!((pool.snapshot().idle, server.get(|server| &server.opened)), (8, 8));
+    // Also where some are in use, and never above the maximum.
+    let guard = pool.acquire().await.unwrap();
+    pool.warm_up(50, ms(1_000)).await.unwrap();
+    assert_eq!((pool.snapshot().active, pool.snapshot().idle), (1, 9));
+    drop(guard);
+    pool.evict();
+    eventually("all are closed", || server.get(|server| &server.open) == 0).await;
+    server.refuses.store(true, Ordering::SeqCst);
+    let error = pool.warm_up(2, ms(300)).await.unwrap_err();
+    assert!(error.cause().is_some() && error.refused() == Refused::TimedOut, "{error}");
+    let attempts = server.get(|server| &server.attempts);
+    pass(ms(5_000)).await;
+    assert_eq!(server.get(|server| &server.attempts), attempts, "it was given up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_change_at_run_time_or_not_at_all() {
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |builder| builder.max_size(2));
+    let error = pool.configure(|settings| settings.max_size(8).min_idle(9)).unwrap_err();
+    assert_eq!((error.setting(), pool.snapshot().max_size), ("min_idle", 2));
+    pool.configure(|settings| settings.max_size(3).min_idle(2).acquire_timeout(ms(1_500))).unwrap();
+    eventually("two are idle", || pool.snapshot().idle == 2).await;
+    let held = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+    let begun = Instant::now();
+    assert_eq!(pool.acquire().await.unwrap_err().refused(), Refused::TimedOut);
+    assert!(begun.elapsed() >= ms(1_500) && begun.elapsed() < ms(1_600));
+    // What is not named stays.
+    pool.configure(|settings| settings.name("other").max_uses(Some(1))).unwrap();
+    assert_eq!((&*pool.snapshot().name, pool.snapshot().max_size), ("test", 3));
+    drop(held);
+    let opened = server.get(|server| &server.opened);
+    drop(pool.acquire().await.unwrap());
+    eventually("each is used once", || server.get(|server| &server.opened) > opened).await;
 }
 
 #[test]

@@ -109,6 +109,8 @@ struct Cold<C> {
     openings: VecDeque<Opening>,
     closing: Vec<(SlotId, C, CloseReason)>,
     checking: usize,
+    /// As many are to be open, at once and once.
+    warm_to: u32,
     suspended: bool,
     shut: bool,
     /// Uses ended and their sum at the beginning of this window and of the one before, and when that was.
@@ -154,6 +156,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
                 openings: VecDeque::new(),
                 closing: Vec::new(),
                 checking: 0,
+                warm_to: 0,
                 suspended: false,
                 shut: false,
                 marks: [(Sums::default(), Instant::ZERO); 2],
@@ -461,6 +464,23 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     pub fn resized(&mut self, now: Instant) {
         while self.is_over() && self.close_idle(CloseReason::Trimmed, now) {}
         self.call_housekeeper(Instant::ZERO);
+    }
+
+    /// Opens connections until as many are open (idle or in use) as `connections` says, or as there are places for.
+    pub fn warm_up(&mut self, connections: u32) {
+        self.cold.warm_to = self.cold.warm_to.max(connections);
+        self.call_housekeeper(Instant::ZERO);
+    }
+
+    /// Forgets what [`Broker::warm_up`] asked for and has not been begun.
+    pub fn end_warm_up(&mut self) {
+        self.cold.warm_to = 0;
+    }
+
+    /// How many are open: idle, looked at or in use.
+    pub fn live(&self) -> u32 {
+        let stats = self.pool.stats();
+        stats.idle + stats.busy + stats.reserved
     }
 
     /// Soft eviction of all: idle ones are closed now, those in use when they come back.

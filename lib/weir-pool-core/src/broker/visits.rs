@@ -125,6 +125,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             self.cold.open_at = Some(Instant::FAR);
             return;
         }
+        if self.live() >= self.cold.warm_to {
+            self.cold.warm_to = 0;
+        }
         for _ in 0..self.cold.opener.want(&self.demand(now), now) {
             let Some(slot) = self.pool.warm(&self.quota) else { break };
             self.cold.openings.push_back(Opening { slot, since: now, hung: false, abandoned: false });
@@ -136,10 +139,11 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     pub(super) fn demand(&self, now: Instant) -> Demand {
         let stats = self.pool.stats();
         let min_idle = if self.cold.suspended { 0 } else { self.cold.params.keep.min_idle };
+        let live = self.live();
         Demand {
             waiting: if self.cold.suspended { 0 } else { self.line.len() as u32 },
-            missing: min_idle.saturating_sub(stats.idle + stats.reserved),
-            live: stats.idle + stats.busy + stats.reserved,
+            missing: min_idle.saturating_sub(stats.idle + stats.reserved).max(self.cold.warm_to.saturating_sub(live)),
+            live,
             opening: stats.connecting,
             hung: self.hung(),
             room: self.quota.room(),
@@ -150,8 +154,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     }
 
     pub(super) fn is_down(&self, now: Instant) -> bool {
-        let stats = self.pool.stats();
-        stats.idle + stats.busy + stats.reserved == 0 && self.cold.opener.is_down(now)
+        self.live() == 0 && self.cold.opener.is_down(now)
     }
 
     pub(super) fn hung(&self) -> u32 {
