@@ -30,7 +30,7 @@ async fn main() {
     for _ in 0..3 {
         alone().await;
     }
-    for (tasks, size) in [(64, 10), (1_000, 10), (5_000, 10), (5_000, 100)] {
+    for (tasks, size) in [(1, 10), (8, 10), (64, 10), (1_000, 10), (5_000, 10), (5_000, 100)] {
         together(tasks, size).await;
     }
 }
