@@ -2,18 +2,22 @@
 #![forbid(unsafe_code)]
 
 mod broker;
+pub mod explain;
 mod histogram;
+mod human;
 mod keep_alive;
 mod opener;
 mod params;
 mod peak;
 mod pool;
 mod quota;
+pub mod sizing;
 mod slot;
 mod waiters;
 
 pub use broker::{Acquired, Broker, BrokerParams, BrokerStats, Loan, Refusal, Todo};
 pub use histogram::{BUCKETS, Histogram, SUB};
+pub use human::HumanTime;
 pub use keep_alive::FORGET_AFTER;
 pub use opener::{Demand, OpenParams, Opener, PATIENCE_FACTOR, PATIENCE_MIN, PATIENCE_UNKNOWN, STEP_MAX, STEP_MIN};
 pub use params::Params;
