@@ -25,6 +25,7 @@ const GENERATED: &[Generated] = &[
         test: "generated",
     },
     Generated { files: "docs/reference/cli/ (help, manual pages, completions)", package: "weir", test: "generated" },
+    Generated { files: "docs/guide/ (outputs of commands in console blocks)", package: "weir", test: "docs" },
     Generated { files: "docs/reference/metrics.md", package: "weir-telemetry", test: "reference" },
 ];
 

@@ -23,6 +23,18 @@ fn wrong_usage_is_exit_code_2_with_a_suggestion() {
         (&["demo", "--duration", "10"], "the unit is missing; write a number with its unit, such as 30s or 1m30s"),
         (&["demo", "--rate", "0"], "1..=100000"),
         (&["completions", "tcsh"], "zsh"),
+        (&["pool", "sice"], "'size'"),
+        (&["pool", "size", "--hold", "10ms"], "--rate <RATE>"),
+        (&["pool", "size", "--rate", "10/d", "--hold", "10ms"], "write /s, /m or /h, such as 15000/m"),
+        (&["pool", "size", "--rate", "1e3", "--hold", "10ms"], "write digits only"),
+        (&["pool", "size", "--rate", "0", "--hold", "10ms"], "above zero"),
+        (&["pool", "size", "--rate", "1", "--hold", "10"], "the unit is missing"),
+        (&["pool", "size", "--rate", "1", "--hold", "1s", "--burst", "3"], "--within <TIME>"),
+        (&["pool", "size", "--rate", "1", "--hold", "1s", "--tasks", "3"], "--connections-per-task <N>"),
+        (
+            &["pool", "size", "--rate", "1", "--hold", "1s", "--hold-p99", "2s", "--hold-scv", "1"],
+            "cannot be used with",
+        ),
     ] {
         let ran = weir(args);
         assert_eq!((ran.code, &*ran.out), (Some(2), ""), "{args:?}");
@@ -154,4 +166,72 @@ fn proxy_says_where_it_listens_and_what_to_try() {
     assert_eq!(proxy.stdout(), expected);
     assert_eq!(Client::local(port).get("/").unwrap().text(), "a");
     assert_eq!(Client::local(metrics).get("/ready").unwrap().status, 200);
+}
+
+#[test]
+fn pool_size_answers_with_the_reason() {
+    let ran = weir(&["pool", "size", "--rate", "1000", "--hold", "10ms"]);
+    assert_eq!((ran.code, &*ran.err), (Some(0), ""));
+    for part in [
+        "18 connections\n",
+        "      11  to keep up: 1,000 acquires/s x 10 ms = 10.0 busy on average (Little's law)\n",
+        ">     18  for the wait: 99 of 100 callers wait at most 1 ms (Erlang C)\n",
+        "\n>     18     56 %",
+        "The hold time is taken as given.",
+    ] {
+        assert!(ran.out.contains(part), "{part}\n{}", ran.out);
+    }
+    // The same rate by the minute, and a wait of its own.
+    let patient = weir(&["pool", "size", "--rate", "60000/m", "--hold", "10ms", "--wait-p99", "10ms"]);
+    assert!(patient.out.starts_with("14 connections\n"), "{}", patient.out);
+    // Each further demand has its line, and the largest decides.
+    let more = ["--burst", "500", "--within", "100ms", "--tasks", "30", "--connections-per-task", "2"];
+    let ran = weir(&[&["pool", "size", "--rate", "1000", "--hold", "10ms"][..], &more].concat());
+    assert!(ran.out.starts_with("51 connections\n"), "{}", ran.out);
+    assert!(ran.out.contains(">     51  for the burst: 500 at once") && ran.out.contains("      31  against deadlock"));
+    // All lines fit a terminal.
+    assert!(ran.out.lines().all(|line| line.chars().count() <= 100), "{}", ran.out);
+}
+
+#[test]
+fn pool_size_says_what_cannot_be() {
+    let base = ["pool", "size", "--rate", "1000", "--hold", "10ms"];
+    for (more, expected) in [
+        (&["--burst", "5", "--within", "9ms"][..], "one request alone takes 10 ms"),
+        (&["--hold-p99", "10ms"], "--hold is the mean, --hold-p99 what 1 of 100 exceeds"),
+        (&["--hold-p99", "1s"], "(--hold-scv)"),
+        (&["--hold-scv", "1001"], "from 0 to 1000"),
+        (&["--tasks", "4000000", "--connections-per-task", "9"], "check the units"),
+    ] {
+        let ran = weir(&[&base[..], more].concat());
+        assert_eq!((ran.code, &*ran.out), (Some(1), ""), "{more:?}");
+        assert!(ran.err.starts_with("error: ") && ran.err.contains(expected), "{more:?}: {}", ran.err);
+    }
+    let zero = weir(&["pool", "size", "--rate", "1000", "--hold", "0s"]);
+    assert_eq!((zero.code, &*zero.err), (Some(1), "error: the hold time must be above zero; write --hold 8ms\n"));
+}
+
+#[test]
+fn pool_size_for_machines() {
+    let base = ["pool", "size", "--json", "--rate", "1000", "--hold", "10ms", "--instances", "4", "--cores", "32"];
+    let fits = weir(&[&base[..], &["--max-connections", "100"]].concat());
+    assert_eq!((fits.code, &*fits.err), (Some(0), ""));
+    let object: serde_json::Value = serde_json::from_str(&fits.out).unwrap();
+    let at = |pointer: &str| object.pointer(pointer).unwrap_or_else(|| panic!("{pointer}: {object}"));
+    assert_eq!((at("/size"), at("/total"), at("/decided_by")), (&18.into(), &72.into(), &"wait".into()));
+    assert_eq!((at("/fit/fits"), at("/fit/capacity/each")), (&true.into(), &24.into()));
+    assert_eq!((at("/server/total"), at("/warnings/0/name")), (&64.into(), &"beyond_server".into()));
+    assert_eq!((at("/load/hold_seconds"), at("/target_wait_p99_seconds")), (&0.01.into(), &0.001.into()));
+    let p99 = at("/forecast/wait_p99_seconds").as_f64().unwrap();
+    assert!(p99 > 0.0 && p99 <= 0.001, "{p99}");
+    assert_eq!(at("/around").as_array().unwrap().len(), 7);
+    // A size that cannot keep up has no forecast.
+    let tight = weir(&["pool", "size", "--json", "--rate", "1000", "--hold", "10ms", "--wait-p99", "1m"]);
+    let tight: serde_json::Value = serde_json::from_str(&tight.out).unwrap();
+    assert_eq!(tight.pointer("/around/0/forecast"), Some(&serde_json::Value::Null));
+    // That pools do not fit is an exit code too, and the answer is printed all the same.
+    let not = weir(&[&base[..], &["--max-connections", "70"]].concat());
+    assert_eq!(not.code, Some(1));
+    let object: serde_json::Value = serde_json::from_str(&not.out).unwrap();
+    assert_eq!(object.pointer("/fit/fits"), Some(&false.into()));
 }

@@ -1,4 +1,5 @@
-//! The configurations shown in the README and the guides are accepted, and the pages' commands exist.
+//! The configurations shown in the README and the guides are accepted, the pages' commands exist, and where a page shows
+//! what a command prints (a `console` block), it prints that. `UPDATE=1` writes the outputs.
 
 #![allow(clippy::unwrap_used, reason = "a helper that cannot do its work is a failed test")]
 
@@ -7,7 +8,7 @@ mod verbs;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use verbs::{root, weir_in};
+use verbs::{compare, root, weir_in};
 use weir_test::TempDir;
 
 fn pages() -> Vec<(PathBuf, String)> {
@@ -74,4 +75,57 @@ fn verbs_in_pages_exist() {
         }
     }
     assert!(count > 5, "only {count} commands found");
+}
+
+/// The words of a command line: no quotes, no pipes, so that a page shows what anybody can type anywhere.
+fn words(command: &str) -> Vec<&str> {
+    assert!(!command.contains(['|', '"', '$', '>', '<', '&', ';']), "too clever for a page: {command}");
+    command.split_whitespace().filter(|word| *word != "\\").collect()
+}
+
+/// A `console` block with the outputs of today: lines that begin with `$ ` are run, those that end with a backslash
+/// go on, and what follows until the next is output.
+fn replayed(block: &str, folder: &std::path::Path, count: &mut usize) -> String {
+    let mut out = String::new();
+    let mut lines = block.lines().peekable();
+    assert!(block.starts_with("$ weir "), "a console block begins with a command of weir:\n{block}");
+    while let Some(line) = lines.next() {
+        let Some(mut command) = line.strip_prefix("$ ").map(str::to_owned) else { continue };
+        let _ = writeln!(out, "{line}");
+        while command.ends_with('\\') {
+            let next = lines.next().unwrap();
+            let _ = writeln!(out, "{next}");
+            command.push_str(next);
+        }
+        let args = words(command.strip_prefix("weir ").unwrap());
+        let ran = weir_in(folder, &args);
+        // The one output that shows a failure says so.
+        let expected = i32::from(ran.out.contains("does not fit"));
+        assert_eq!((ran.code, &*ran.err), (Some(expected), ""), "{command}");
+        out.push_str(&ran.out);
+        *count += 1;
+    }
+    out
+}
+
+#[test]
+fn outputs_in_pages_are_those_of_today() {
+    const OPEN: &str = "```console\n";
+    let dir = TempDir::new("docs");
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for (path, page) in pages() {
+        let mut now = String::new();
+        let mut rest = page.as_str();
+        while let Some((before, block)) = rest.split_once(OPEN) {
+            let (block, after) = block.split_once("```").unwrap();
+            let _ = write!(now, "{before}{OPEN}{}", replayed(block, dir.path(), &mut count));
+            now.push_str("```");
+            rest = after;
+        }
+        now.push_str(rest);
+        wrong.extend(compare(&path, &now));
+    }
+    assert_eq!(wrong, [""; 0]);
+    assert!(count >= 5, "only {count} commands found");
 }

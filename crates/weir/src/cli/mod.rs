@@ -4,6 +4,7 @@
 
 mod config;
 mod generate;
+mod pool;
 mod run;
 mod value;
 
@@ -42,6 +43,7 @@ Examples:
   weir run weir.toml                                 run a configuration
   weir check weir.toml --effective                   validate it and print every default
   weir explain W0301                                 what a diagnostic means
+  weir pool size --rate 1000 --hold 10ms             how large a connection pool has to be
 
 `weir VERB --help` tells more about a verb.";
 
@@ -63,6 +65,9 @@ enum Verb {
     /// Explain a diagnostic code such as W0301
     #[command(long_about = EXPLAIN_ABOUT, after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainOptions),
+    /// About connection pools: how large one has to be
+    #[command(long_about = pool::POOL_ABOUT, after_help = pool::POOL_EXAMPLES)]
+    Pool(pool::PoolOptions),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsOptions),
@@ -258,6 +263,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(options) => run::file(options),
         Verb::Check(options) => config::check(options),
         Verb::Explain(options) => config::explain(options),
+        Verb::Pool(options) => pool::pool(options),
         Verb::Completions(options) => generate::completions(options),
         Verb::Man(options) => generate::man(options),
     }
