@@ -96,3 +96,17 @@ pub struct Endpoint {
     /// Free labels, for selection and display.
     pub tags: BTreeMap<Arc<str>, Arc<str>>,
 }
+
+impl Endpoint {
+    /// An endpoint that is named as its address, of weight 1 and priority 0.
+    pub fn new(address: Address) -> Self {
+        Self {
+            name: address.to_string().into(),
+            address,
+            weight: Weight::ONE,
+            zone: None,
+            priority: 0,
+            tags: BTreeMap::new(),
+        }
+    }
+}

@@ -13,6 +13,7 @@
 //! 4. **Nothing is lost.** Who leaves the line with a connection kept for it passes it on. What must be closed is closed by
 //!    the housekeeper and holds its place until then.
 
+mod door;
 mod visits;
 mod words;
 
@@ -80,7 +81,7 @@ pub struct Broker<C, W, Q> {
     begun_nanos: u64,
     /// When the housekeeper comes next; it is called when something has to be done before.
     housekeeper_at: Instant,
-    /// Idle connections, and a line: neither suspended nor shut.
+    /// Idle connections, and a line: not suspended, shut or barred.
     open: bool,
     calls_housekeeper: bool,
     looks_for_leaks: bool,
@@ -113,6 +114,10 @@ struct Cold<C> {
     warm_to: u32,
     suspended: bool,
     shut: bool,
+    /// It takes no callers.
+    barred: bool,
+    /// Connects in flight are to be given up.
+    gives_up: bool,
     /// Uses ended and their sum at the beginning of this window and of the one before, and when that was.
     marks: [(Sums, Instant); 2],
     hold: Duration,
@@ -159,6 +164,8 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
                 warm_to: 0,
                 suspended: false,
                 shut: false,
+                barred: false,
+                gives_up: false,
                 marks: [(Sums::default(), Instant::ZERO); 2],
                 hold: Duration::ZERO,
                 open_at: None,
@@ -217,6 +224,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     fn acquire_none(&mut self, now: Instant) -> Acquired<C> {
         let refusal = if self.cold.shut {
             Refusal::Closed
+        } else if self.cold.barred {
+            // The caller goes elsewhere.
+            return Acquired::Refused(Refusal::TurnedAway);
         } else if self.is_down(now) {
             self.cold.opener.refused();
             self.call_opener();
@@ -243,15 +253,24 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     }
 
     fn stand(&mut self, who: W, deadline: Option<Instant>, first: bool, now: Instant) -> Result<Ticket, W> {
+        self.begin_line(now);
+        let deadline = deadline.unwrap_or(Instant::FAR);
+        let waiting = Waiting { who, asked: now, deadline };
+        let joined = if first { self.line.join_first(waiting) } else { self.line.join(waiting) };
+        let ticket = joined.map_err(|waiting| waiting.who)?;
+        self.joined(deadline);
+        Ok(ticket)
+    }
+
+    fn begin_line(&mut self, now: Instant) {
         if self.line.is_empty() {
             // How fast it moves is measured from here.
             self.update_hold(now);
             self.cold.marks = [(self.sums(), now); 2];
         }
-        let deadline = deadline.unwrap_or(Instant::FAR);
-        let waiting = Waiting { who, asked: now, deadline };
-        let joined = if first { self.line.join_first(waiting) } else { self.line.join(waiting) };
-        let ticket = joined.map_err(|waiting| waiting.who)?;
+    }
+
+    fn joined(&mut self, deadline: Instant) {
         if deadline < self.cold.expiry {
             self.cold.expiry = deadline;
             self.call_housekeeper(deadline);
@@ -259,7 +278,6 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         if self.quota.room() > 0 {
             self.call_opener();
         }
-        Ok(ticket)
     }
 
     /// What a caller in line has got; its ticket is stale afterwards. `None` while there is nothing.
@@ -390,6 +408,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     pub fn handle_timeout(&mut self, now: Instant, todo: &mut Todo<C, W>) -> Option<Instant> {
         self.update_hold(now);
         self.expire(now, todo);
+        self.give_up(todo);
         self.hang(now, todo);
         self.sweep(now);
         todo.close.append(&mut self.cold.closing);
@@ -414,6 +433,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.pool.connected(slot, (), now, seed);
         self.seat(slot).replace(Loan(Box::new(Lent { slot, since: now, alive: now, conn })));
         self.serve(now, wake);
+        self.trim(now);
         self.call_opener();
         self.call_for_idle(now);
         self.check_invariants();
@@ -422,9 +442,10 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// A connect failed, or was given up.
     pub fn connect_failed(&mut self, slot: SlotId, now: Instant) {
         let seed = self.draw();
-        // One that hung has been counted already.
+        // One that hung has been counted already; one that was given up before says nothing.
         if let Some(opening) = self.end_opening(slot)
             && !opening.hung
+            && !opening.abandoned
         {
             self.cold.opener.failed(opening.since, now, seed);
         }
@@ -448,6 +469,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.seat(slot).replace(loan);
         self.pool.unreserve(slot);
         self.serve(now, wake);
+        self.trim(now);
         self.call_housekeeper(now);
         self.check_invariants();
     }
@@ -462,7 +484,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
 
     /// The quota has grown or shrunk: what is too much is closed, idle ones now, others when they come back.
     pub fn resized(&mut self, now: Instant) {
-        while self.is_over() && self.close_idle(CloseReason::Trimmed, now) {}
+        self.trim(now);
         self.call_housekeeper(Instant::ZERO);
     }
 
@@ -492,13 +514,13 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// Callers wait from now on, although connections may be idle.
     pub fn suspend(&mut self) {
         self.cold.suspended = true;
-        self.open = false;
+        self.set_open();
     }
 
     /// Ends [`Broker::suspend`].
     pub fn resume(&mut self, now: Instant, wake: &mut Vec<W>) {
         self.cold.suspended = false;
-        self.open = !self.cold.shut;
+        self.set_open();
         self.serve(now, wake);
         self.call_housekeeper(Instant::ZERO);
     }
@@ -511,7 +533,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// Refuses everybody from now on, those in line included, and closes what comes back.
     pub fn shut(&mut self, wake: &mut Vec<W>) {
         self.cold.shut = true;
-        self.open = false;
+        self.set_open();
         while let Ok(waiting) = self.line.serve_first(Gift::Refusal(Refusal::Closed)) {
             self.cold.refused += 1;
             wake.push(waiting.who);

@@ -11,6 +11,8 @@ mod params;
 mod peak;
 mod pool;
 mod quota;
+mod roster;
+mod shares;
 pub mod sizing;
 mod slot;
 mod waiters;
@@ -23,5 +25,7 @@ pub use opener::{Demand, OpenParams, Opener, PATIENCE_FACTOR, PATIENCE_MIN, PATI
 pub use params::Params;
 pub use pool::{Acquire, Pool, Released, SLOTS_MAX, Stats, TRIM_DIVISOR, TRIM_INTERVAL, WARM_RETRY};
 pub use quota::{LocalQuota, Quota, share};
+pub use roster::{Evidence, Output, Roster, RosterParams, Seat, Standing};
+pub use shares::{Claim, Order, Share, Shares, divide};
 pub use slot::{CloseReason, ConnMeta, SlotId};
 pub use waiters::{Left, Ticket, WAITERS_MAX, Waiters};

@@ -102,6 +102,18 @@ impl<W, G> Waiters<W, G> {
         Ok(ticket)
     }
 
+    /// Gets in line before another who waits; at its end if that one does not.
+    pub fn join_before(&mut self, other: Ticket, waiter: W) -> Result<Ticket, W> {
+        if !self.is_waiting(other) {
+            return self.join(waiter);
+        }
+        let ticket = self.place(waiter)?;
+        let before = self.places.get(other.index as usize).map_or(NONE, |place| place.before);
+        self.link(ticket.index, before, other.index);
+        self.check_invariants();
+        Ok(ticket)
+    }
+
     /// The one whose turn it is.
     pub fn first(&self) -> Option<(Ticket, &W)> {
         let place = self.places.get(self.first as usize)?;
@@ -322,6 +334,7 @@ mod tests {
     enum Op {
         Join,
         JoinFirst,
+        JoinBefore(usize),
         ServeFirst,
         Serve(usize),
         Fetch(usize),
@@ -332,6 +345,7 @@ mod tests {
         prop_oneof![
             4 => Just(Op::Join),
             1 => Just(Op::JoinFirst),
+            1 => any::<usize>().prop_map(Op::JoinBefore),
             4 => Just(Op::ServeFirst),
             1 => any::<usize>().prop_map(Op::Serve),
             4 => any::<usize>().prop_map(Op::Fetch),
@@ -358,6 +372,11 @@ mod tests {
                     Op::JoinFirst => {
                         queue.push_front(tickets.len());
                         tickets.push(line.join_first(tickets.len()).unwrap());
+                    }
+                    Op::JoinBefore(at) => if let Some(other) = pick(at) {
+                        let place = queue.iter().position(|&who| who == other).unwrap_or(queue.len());
+                        queue.insert(place, tickets.len());
+                        tickets.push(line.join_before(tickets[other], tickets.len()).unwrap());
                     }
                     Op::ServeFirst => {
                         gift += 1;

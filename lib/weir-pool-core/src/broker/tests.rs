@@ -178,6 +178,81 @@ enum End {
     Detached,
 }
 
+#[test]
+fn who_is_turned_away_stands_elsewhere_as_long_as_it_has_waited() {
+    let mut here = broker(0, |_| {});
+    let mut there = broker(1, |_| {});
+    let early = here.join(1, Some(at(3_000)), at(0)).unwrap();
+    let late = here.join(2, None, at(20)).unwrap();
+    let mut tickets = BTreeMap::new();
+    tickets.insert(10, there.join(10, None, at(0)).unwrap());
+    tickets.insert(11, there.join(11, None, at(10)).unwrap());
+    tickets.insert(12, there.join(12, None, at(30)).unwrap());
+    let mut wake = Vec::new();
+    here.bar(&mut wake);
+    assert_eq!(wake, [1, 2]);
+    assert_eq!(here.acquire(at(40)), Acquired::Refused(Refusal::TurnedAway));
+    for ticket in [early, late] {
+        assert_eq!(here.fetch(ticket), Some(Err(Refusal::TurnedAway)));
+    }
+    // In whatever order they come.
+    tickets.insert(2, there.join_since(2, at(20), None, at(40)).unwrap());
+    tickets.insert(1, there.join_since(1, at(0), Some(at(3_000)), at(40)).unwrap());
+    let mut woken = keep(&mut there, at(40));
+    while let Some(loan) = woken.last().and_then(|who| there.fetch(tickets[who])) {
+        woken.extend(there.release(loan.unwrap(), at(41)).0);
+        if woken.len() == 5 {
+            break;
+        }
+    }
+    assert_eq!(woken, [10, 1, 11, 2, 12]);
+    here.unbar();
+    assert_eq!(here.acquire(at(50)), Acquired::Wait);
+}
+
+#[test]
+fn a_pool_that_is_emptied_gives_up_its_connects_and_blames_nobody() {
+    let mut broker = broker(3, |params| params.keep.min_idle = 3);
+    let mut todo = Todo::default();
+    broker.handle_timeout(at(0), &mut todo);
+    broker.handle_timeout(at(10), &mut todo);
+    assert!(todo.open.len() >= 2, "{:?}", todo.open);
+    let [first, second] = [todo.open[0], todo.open[1]];
+    let mut wake = Vec::new();
+    broker.connected(first, 7, at(10), &mut wake);
+    assert_eq!(broker.evidence().idle, 1);
+    broker.bar(&mut wake);
+    broker.quota().set_max(0);
+    broker.empty();
+    broker.handle_timeout(at(11), &mut todo);
+    assert_eq!(todo.close.len(), 1);
+    assert!(todo.abandon.contains(&second));
+    for slot in std::mem::take(&mut todo.abandon) {
+        broker.connect_failed(slot, at(12));
+    }
+    for (slot, _, reason) in std::mem::take(&mut todo.close) {
+        broker.closed(slot, reason);
+    }
+    assert_eq!(broker.evidence(), crate::Evidence::default(), "empty, and not failing");
+}
+
+#[test]
+fn what_was_being_opened_when_the_maximum_fell_does_not_stay() {
+    let mut broker = broker(2, |params| params.keep.min_idle = 2);
+    let mut todo = Todo::default();
+    broker.handle_timeout(at(0), &mut todo);
+    broker.handle_timeout(at(10), &mut todo);
+    assert_eq!(todo.open.len(), 2);
+    broker.quota().set_max(1);
+    broker.resized(at(11));
+    let mut wake = Vec::new();
+    for slot in std::mem::take(&mut todo.open) {
+        broker.connected(slot, 7, at(12), &mut wake);
+    }
+    broker.handle_timeout(at(12), &mut todo);
+    assert_eq!((todo.close.len(), broker.evidence().idle), (1, 1));
+}
+
 struct World {
     seed: u64,
     now: Instant,

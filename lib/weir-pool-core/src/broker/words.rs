@@ -101,6 +101,8 @@ pub enum Refusal {
     LineFull,
     /// Its time is over.
     TimedOut,
+    /// The pool takes no callers for now, but another one may: [`Broker::bar`](crate::Broker::bar).
+    TurnedAway,
 }
 
 /// What came of [`Broker::acquire`](crate::Broker::acquire).
