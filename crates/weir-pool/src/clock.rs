@@ -9,7 +9,7 @@ use weir_core::Instant;
 /// A century, in which no timer fires.
 const FAR: Duration = Duration::from_hours(100 * 365 * 24);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Clock {
     Counter {
         clock: quanta::Clock,
@@ -20,13 +20,18 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    pub(crate) fn counter() -> Self {
+    /// Tokio's own, or the counter.
+    pub(crate) fn new(tokio: bool) -> Self {
+        if tokio { Self::tokio() } else { Self::counter() }
+    }
+
+    fn counter() -> Self {
         let clock = quanta::Clock::new();
         let start = clock.raw();
         Self::Counter { clock, start }
     }
 
-    pub(crate) fn tokio() -> Self {
+    fn tokio() -> Self {
         Self::Tokio(TokioInstant::now())
     }
 

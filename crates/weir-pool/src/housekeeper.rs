@@ -61,7 +61,13 @@ pub(crate) async fn keep<M: Manager>(shared: Arc<Shared<M>>) {
 
 fn visit<M: Manager>(shared: &Shared<M>, todo: &mut Todo<Entry<M>, Waker>) -> Option<Instant> {
     let now = shared.clock.now();
-    shared.lock().broker.handle_timeout(now, todo)
+    let mut state = shared.lock();
+    let before = shared.evidence(&state);
+    let next = state.broker.handle_timeout(now, todo);
+    let changed = shared.evidence(&state) != before;
+    drop(state);
+    shared.tell(changed);
+    next
 }
 
 fn is_over<M: Manager>(shared: &Shared<M>) -> bool {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod endpoints;
 mod error;
 mod guard;
 mod housekeeper;
@@ -13,6 +14,10 @@ mod snapshot;
 mod stats;
 mod wait;
 
+pub use endpoints::{
+    DuplicateEndpoint, EndpointGuard, EndpointPools, EndpointSnapshot, EndpointsBuilder, EndpointsError,
+    EndpointsSnapshot,
+};
 pub use error::{AcquireError, Refused, StartError};
 pub use guard::Guard;
 pub use manager::{Manager, Release};
@@ -20,4 +25,8 @@ pub use pool::Pool;
 pub use settings::{Builder, SIZE_MAX, SettingsError, TIMEOUT_MIN};
 pub use snapshot::Snapshot;
 pub use stats::Stats;
+/// How endpoints are picked.
+pub use weir_balance::{Algorithm, Params as BalanceParams};
+pub use weir_core::{Address, Endpoint, Weight};
+pub use weir_pool_core::Standing;
 pub use weir_pool_core::{CloseReason, Histogram};

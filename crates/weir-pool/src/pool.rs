@@ -7,15 +7,17 @@ use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant as TokioInstant, timeout, timeout_at};
 use weir_core::Instant;
 use weir_pool_core::{Loan, Refusal};
 
+use crate::clock::Clock;
 use crate::error::{AcquireError, Details, Refused};
 use crate::guard::Guard;
 use crate::housekeeper;
 use crate::manager::Manager;
-use crate::settings::{Builder, Settings, SettingsError};
+use crate::settings::{Builder, Settings, SettingsError, check_size};
 use crate::shared::{Entry, Shared};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
@@ -29,7 +31,7 @@ const END_OF_CONNECT: Duration = Duration::from_millis(100);
 /// # Fairness
 /// Callers are served first come, first served; a connection that comes back is handed to the first in line directly.
 pub struct Pool<M: Manager> {
-    shared: Arc<Shared<M>>,
+    pub(crate) shared: Arc<Shared<M>>,
     /// Counts the handles.
     handle: Arc<Handle<M>>,
 }
@@ -55,7 +57,13 @@ impl<M: Manager> Pool<M> {
     }
 
     pub(crate) fn start(manager: M, settings: Settings) -> Self {
-        let shared = Arc::new(Shared::new(manager, settings));
+        let clock = Clock::new(settings.tokio_clock);
+        Self::start_as(manager, settings, clock, None)
+    }
+
+    /// One of several pools with a common clock; `watch` is called when its evidence has changed.
+    pub(crate) fn start_as(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Notify>>) -> Self {
+        let shared = Arc::new(Shared::new(manager, settings, clock, watch));
         tokio::spawn(housekeeper::keep(Arc::clone(&shared)));
         Self { handle: Arc::new(Handle(Arc::clone(&shared))), shared }
     }
@@ -200,12 +208,9 @@ impl<M: Manager> Pool<M> {
     /// # Errors
     /// If it is 0 or above [`SIZE_MAX`](crate::SIZE_MAX).
     pub fn resize(&self, max_size: u32) -> Result<(), SettingsError> {
-        self.shared.update(|state, now, _| {
-            let settings = Settings { max_size, ..(*state.settings).clone() };
-            settings.check_size()?;
-            state.install(settings, now);
-            Ok(())
-        })
+        check_size(max_size)?;
+        self.shared.set_max(max_size);
+        Ok(())
     }
 
     /// Callers wait from now on, although connections may be idle: before a fail-over, say. Their time-outs go on.
@@ -266,6 +271,23 @@ impl<M: Manager> Pool<M> {
     }
 
     // === acquiring ===
+
+    /// For a caller of several pools. `since`: it has waited at another one, since when, and its deadline.
+    pub(crate) async fn acquire_as(
+        &self,
+        limit: Limit,
+        since: Option<(Instant, Instant)>,
+    ) -> Result<Guard<M>, Denied<M::Error>> {
+        let mut wait = pin!(match since {
+            None => Wait::new(&self.shared, limit, None),
+            Some(since) => Wait::moved(&self.shared, limit, since),
+        });
+        match self.wait(wait.as_mut()).await {
+            Ok(loan) => self.lend(loan, limit, wait.times()).await.map_err(Denied::Error),
+            Err(Refusal::TurnedAway) => Err(Denied::TurnedAway),
+            Err(refusal) => Err(Denied::Error(self.missed(refusal, wait.times().0))),
+        }
+    }
 
     fn take_idle(&self) -> Option<Loan<Entry<M>>> {
         let now = self.shared.clock.now();
@@ -361,7 +383,7 @@ impl<M: Manager> Pool<M> {
         self.error(refused(refusal), self.shared.clock.now().since(asked))
     }
 
-    fn error(&self, refused: Refused, waited: Duration) -> AcquireError<M::Error> {
+    pub(crate) fn error(&self, refused: Refused, waited: Duration) -> AcquireError<M::Error> {
         let now = self.shared.clock.now();
         let state = self.shared.lock();
         let failing = state.broker.stats(now).failing_since.is_some();
@@ -375,10 +397,18 @@ impl<M: Manager> Pool<M> {
 fn refused(refusal: Refusal) -> Refused {
     match refusal {
         Refusal::Closed => Refused::Closed,
-        Refusal::Down => Refused::Down,
+        // Nobody else knows of other pools.
+        Refusal::Down | Refusal::TurnedAway => Refused::Down,
         Refusal::LineFull => Refused::LineFull,
         Refusal::TimedOut => Refused::TimedOut,
     }
+}
+
+/// Why a caller of several pools got nothing at one of them.
+pub(crate) enum Denied<E> {
+    /// It does not take callers now, but another one may.
+    TurnedAway,
+    Error(AcquireError<E>),
 }
 
 enum Prepared<M: Manager> {

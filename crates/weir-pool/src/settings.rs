@@ -70,20 +70,12 @@ impl Settings {
         self.connect_timeout.unwrap_or(self.acquire_timeout)
     }
 
-    pub(crate) fn check_size(&self) -> Result<(), SettingsError> {
-        if (1..=SIZE_MAX).contains(&self.max_size) {
-            return Ok(());
-        }
-        let problem = format!("{} is not within 1 and {SIZE_MAX}", self.max_size);
-        Err(SettingsError { setting: "max_size", problem })
-    }
-
     /// Refuses what contradicts itself; `chosen`: somebody has set `min_idle`.
     pub(crate) fn check(&self, chosen: bool) -> Result<(), SettingsError> {
         let settings = self;
         let refuse = |setting, problem: String| Err(SettingsError { setting, problem });
         let Settings { max_size, min_idle, acquire_timeout, .. } = *settings;
-        settings.check_size()?;
+        check_size(max_size)?;
         if min_idle > max_size {
             return refuse("min_idle", format!("{min_idle} is more than max_size ({max_size})"));
         }
@@ -147,6 +139,13 @@ impl Settings {
     }
 }
 
+pub(crate) fn check_size(max_size: u32) -> Result<(), SettingsError> {
+    if (1..=SIZE_MAX).contains(&max_size) {
+        return Ok(());
+    }
+    Err(SettingsError::new("max_size", format!("{max_size} is not within 1 and {SIZE_MAX}")))
+}
+
 impl Default for Settings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
@@ -184,6 +183,10 @@ pub struct SettingsError {
 }
 
 impl SettingsError {
+    pub(crate) fn new(setting: &'static str, problem: String) -> Self {
+        Self { setting, problem }
+    }
+
     /// Which setting is to be changed.
     pub fn setting(&self) -> &'static str {
         self.setting
@@ -334,8 +337,14 @@ impl Builder {
     }
 
     pub(crate) fn check(self) -> Result<Settings, SettingsError> {
+        let min_idle = self.settings.max_size / 2;
+        self.check_or(min_idle)
+    }
+
+    /// As [`Builder::check`], with another default of `min_idle`.
+    pub(crate) fn check_or(self, min_idle: u32) -> Result<Settings, SettingsError> {
         let mut settings = self.settings;
-        settings.min_idle = self.min_idle.unwrap_or(settings.max_size / 2);
+        settings.min_idle = self.min_idle.unwrap_or(min_idle);
         settings.check(self.min_idle.is_some())?;
         Ok(settings)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use weir_core::Instant;
-use weir_pool_core::{Broker, CloseReason, Loan, LocalQuota};
+use weir_pool_core::{Broker, CloseReason, Evidence, Loan, LocalQuota};
 
 use crate::clock::Clock;
 use crate::error::Failure;
@@ -30,6 +30,8 @@ pub(crate) struct Shared<M: Manager> {
     pub(crate) connected: Notify,
     /// Tells that the pool is closed and empty.
     pub(crate) emptied: Notify,
+    /// Calls the one who tends several pools, if this is one of them, when its evidence has changed.
+    watch: Option<Arc<Notify>>,
 }
 
 pub(crate) struct State<M: Manager> {
@@ -72,12 +74,12 @@ impl<M: Manager> Entry<M> {
 }
 
 impl<M: Manager> Shared<M> {
-    pub(crate) fn new(manager: M, settings: Settings) -> Self {
+    pub(crate) fn new(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Notify>>) -> Self {
         let quota = LocalQuota::new(settings.max_size);
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &settings.name);
         Self {
             manager,
-            clock: if settings.tokio_clock { Clock::tokio() } else { Clock::counter() },
+            clock,
             state: Mutex::new(State {
                 broker: Broker::new(settings.broker(), quota, seed),
                 acquire_timeout: settings.acquire_timeout,
@@ -91,6 +93,7 @@ impl<M: Manager> Shared<M> {
             housekeeper: Notify::new(),
             connected: Notify::new(),
             emptied: Notify::new(),
+            watch,
         }
     }
 
@@ -105,11 +108,14 @@ impl<M: Manager> Shared<M> {
         let mut wake = Vec::new();
         let now = self.clock.now();
         let mut state = self.lock();
+        let before = self.evidence(&state);
         let result = change(&mut state, now, &mut wake);
+        let changed = self.evidence(&state) != before;
         let calls = state.broker.calls_housekeeper();
         let emptied = state.broker.is_shut() && state.broker.is_empty();
         drop(state);
         wake.into_iter().for_each(Waker::wake);
+        self.tell(changed);
         if calls {
             self.housekeeper.notify_one();
         }
@@ -118,6 +124,26 @@ impl<M: Manager> Shared<M> {
             self.housekeeper.notify_one();
         }
         result
+    }
+
+    /// What the one who tends several pools wants to know; `None` if there is none.
+    pub(crate) fn evidence(&self, state: &State<M>) -> Option<Evidence> {
+        self.watch.as_ref().map(|_| state.broker.evidence())
+    }
+
+    /// Calls whoever tends several pools if the evidence of this one has changed.
+    pub(crate) fn tell(&self, changed: bool) {
+        if let Some(watch) = self.watch.as_ref().filter(|_| changed) {
+            watch.notify_one();
+        }
+    }
+
+    /// Keeps another maximum.
+    pub(crate) fn set_max(&self, max_size: u32) {
+        self.update(|state, now, _| {
+            let settings = Settings { max_size, ..(*state.settings).clone() };
+            state.install(settings, now);
+        });
     }
 
     /// Takes back a sound connection: it goes to whoever waits, or becomes idle.

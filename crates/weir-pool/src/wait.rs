@@ -32,6 +32,8 @@ pub(crate) struct Wait<'a, M: Manager> {
     limit: Limit,
     /// When the caller asked first, and its deadline, if this is not its first attempt: it goes to the front of the line.
     again: Option<(Instant, Instant)>,
+    /// It is its first attempt here: it stands where it would if it had waited here.
+    moved: bool,
     asked: Instant,
     deadline: Instant,
 }
@@ -44,7 +46,14 @@ enum Place {
 
 impl<'a, M: Manager> Wait<'a, M> {
     pub(crate) fn new(shared: &'a Shared<M>, limit: Limit, again: Option<(Instant, Instant)>) -> Self {
-        Self { shared, place: Place::New, limit, again, asked: Instant::ZERO, deadline: Instant::FAR }
+        Self { shared, place: Place::New, limit, again, moved: false, asked: Instant::ZERO, deadline: Instant::FAR }
+    }
+
+    /// For a caller that has waited elsewhere: when it asked, and its deadline.
+    pub(crate) fn moved(shared: &'a Shared<M>, limit: Limit, since: (Instant, Instant)) -> Self {
+        let mut wait = Self::new(shared, limit, Some(since));
+        wait.moved = true;
+        wait
     }
 
     #[inline]
@@ -73,7 +82,9 @@ impl<'a, M: Manager> Wait<'a, M> {
     fn join(&mut self, mut state: MutexGuard<'_, State<M>>, now: Instant, cx: &Context<'_>) -> Poll<Got<M>> {
         let waker = cx.waker().clone();
         let deadline = matches!(self.limit, Limit::Common).then_some(self.deadline);
-        let joined = if self.again.is_some() {
+        let joined = if self.moved {
+            state.broker.join_since(waker, self.asked, deadline, now)
+        } else if self.again.is_some() {
             state.broker.rejoin(waker, deadline, now)
         } else {
             state.broker.join(waker, deadline, now)

@@ -1,0 +1,382 @@
+//! The one who tends several pools: tells the machine what is seen of them, and carries out what it says.
+//!
+//! Everything happens under one lock, which callers do not take; the locks of the pools are taken within it, one at a time.
+//! Neither code of the user's nor a waker runs under it: managers are made before, callers are told afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
+use weir_balance::{Avoid, Load, Member};
+use weir_core::{Address, Endpoint, EndpointId, Instant};
+use weir_pool_core::{Evidence, Output, Roster, RosterParams};
+
+use crate::clock::Clock;
+use crate::error::{AcquireError, Refused};
+use crate::manager::Manager;
+use crate::pool::Pool;
+use crate::settings::Settings;
+
+use super::error::DuplicateEndpoint;
+use super::snapshot::{EndpointSnapshot, EndpointsSnapshot};
+use super::view::{Pick, Site, View};
+
+/// How often outputs of the machine and new evidence may follow each other before others get the lock.
+const ROUNDS_MAX: usize = 8;
+
+/// Makes the manager of an endpoint.
+pub(super) type Factory<M> = Box<dyn Fn(&Endpoint) -> M + Send + Sync>;
+
+pub(super) struct Core<M: Manager> {
+    view: ArcSwap<View<M>>,
+    control: Mutex<Control<M>>,
+    factory: Factory<M>,
+    balance: weir_balance::Params,
+    /// Of each pool, with no connections yet.
+    settings: Settings,
+    /// The name of the whole.
+    name: Arc<str>,
+    runtime: Handle,
+    seeds: AtomicU64,
+    /// Called by pools whose evidence has changed.
+    watch: Arc<Notify>,
+    /// Tells callers that wait for an endpoint that there is another view.
+    pub(super) published: Notify,
+    pub(super) clock: Clock,
+    pub(super) acquire_timeout: Duration,
+    /// Callers that were turned away at an endpoint and went on to another.
+    pub(super) moves: AtomicU64,
+}
+
+struct Control<M: Manager> {
+    roster: Roster,
+    sites: BTreeMap<EndpointId, Seat<M>>,
+    /// Managers of newcomers.
+    managers: BTreeMap<Address, M>,
+    closed: bool,
+}
+
+struct Seat<M: Manager> {
+    site: Arc<Site<M>>,
+    /// The number of the limit that it keeps.
+    order: u64,
+    /// What the roster was told last, and for which order.
+    told: Option<(u64, Evidence)>,
+}
+
+/// Whom to tell when the lock is free again, and what goes then.
+struct Told<M: Manager> {
+    wake: Vec<Waker>,
+    published: bool,
+    forgotten: Vec<Arc<Site<M>>>,
+}
+
+impl<M: Manager> Default for Told<M> {
+    fn default() -> Self {
+        Self { wake: Vec::new(), published: false, forgotten: Vec::new() }
+    }
+}
+
+impl<M: Manager> Core<M> {
+    pub(super) fn start(
+        settings: Settings,
+        params: RosterParams,
+        balance: weir_balance::Params,
+        factory: Factory<M>,
+    ) -> Arc<Self> {
+        let clock = Clock::new(settings.tokio_clock);
+        let empty = View {
+            members: Vec::new(),
+            balancer: weir_balance::build(&balance, Vec::new(), None),
+            down: false,
+            panic: false,
+            closed: false,
+        };
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &settings.name);
+        let core = Arc::new(Self {
+            view: ArcSwap::from_pointee(empty),
+            control: Mutex::new(Control {
+                roster: Roster::new(params),
+                sites: BTreeMap::new(),
+                managers: BTreeMap::new(),
+                closed: false,
+            }),
+            factory,
+            balance,
+            name: Arc::clone(&settings.name),
+            runtime: Handle::current(),
+            seeds: AtomicU64::new(seed),
+            watch: Arc::new(Notify::new()),
+            published: Notify::new(),
+            clock,
+            acquire_timeout: settings.acquire_timeout,
+            moves: AtomicU64::new(0),
+            settings: Settings { max_size: 0, ..settings },
+        });
+        core.runtime.spawn(tend(Arc::clone(&core)));
+        core
+    }
+
+    pub(super) fn pick(
+        &self,
+        key: Option<u64>,
+        only: Option<&(dyn Fn(&Endpoint) -> bool + Sync)>,
+        avoid: Avoid,
+        now: Instant,
+    ) -> Pick<M> {
+        let seed = self.seeds.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        self.view.load().pick(key, only, avoid, now, seed)
+    }
+
+    pub(super) fn set_endpoints(&self, endpoints: Vec<Endpoint>) -> Result<(), DuplicateEndpoint> {
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(twice) = endpoints.iter().find(|endpoint| !seen.insert(&endpoint.address)) {
+            return Err(DuplicateEndpoint(twice.address.clone()));
+        }
+        let mut managers: BTreeMap<Address, M> = BTreeMap::new();
+        loop {
+            let mut control = self.lock();
+            if control.closed {
+                return Ok(());
+            }
+            let is_new = |endpoint: &&Endpoint| {
+                !managers.contains_key(&endpoint.address)
+                    && control.roster.seats().all(|seat| seat.endpoint.address != endpoint.address)
+            };
+            let missing: Vec<&Endpoint> = endpoints.iter().filter(is_new).collect();
+            if missing.is_empty() {
+                control.managers = managers;
+                control.roster.set_endpoints(endpoints, self.clock.now());
+                let told = self.settle(&mut control);
+                // Of endpoints that were known after all.
+                let spare = std::mem::take(&mut control.managers);
+                drop(control);
+                drop(spare);
+                self.tell(told);
+                return Ok(());
+            }
+            drop(control);
+            for endpoint in missing {
+                managers.insert(endpoint.address.clone(), (self.factory)(endpoint));
+            }
+        }
+    }
+
+    /// Changes the roster and carries out what follows.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Roster, Instant) -> T) -> T {
+        let mut control = self.lock();
+        let result = change(&mut control.roster, self.clock.now());
+        let told = self.settle(&mut control);
+        drop(control);
+        self.tell(told);
+        result
+    }
+
+    /// Closes all pools for good.
+    pub(super) fn shut(&self) {
+        let mut control = self.lock();
+        if std::mem::replace(&mut control.closed, true) {
+            return;
+        }
+        let before = self.view.load_full();
+        self.view.store(Arc::new(View {
+            members: Vec::new(),
+            balancer: Arc::clone(&before.balancer),
+            down: false,
+            panic: false,
+            closed: true,
+        }));
+        let sites: Vec<Arc<Site<M>>> = control.sites.values().map(|seat| Arc::clone(&seat.site)).collect();
+        drop(control);
+        self.published.notify_waiters();
+        for site in sites {
+            site.pool.shared.shut();
+        }
+        self.watch.notify_one();
+    }
+
+    pub(super) fn sites(&self) -> Vec<Arc<Site<M>>> {
+        self.lock().sites.values().map(|seat| Arc::clone(&seat.site)).collect()
+    }
+
+    /// Why the connects fail of one of those where they do.
+    pub(super) fn failing(&self, waited: Duration) -> Option<AcquireError<M::Error>> {
+        let mut errors = self.sites().into_iter().map(|site| site.pool.error(Refused::Down, waited));
+        errors.find(|error| error.snapshot().failing_for.is_some())
+    }
+
+    pub(super) fn snapshot(&self) -> EndpointsSnapshot {
+        let control = self.lock();
+        let now = self.clock.now();
+        let endpoints = control.roster.seats().filter_map(|seat| {
+            let site = &control.sites.get(&seat.id)?.site;
+            Some(EndpointSnapshot {
+                endpoint: seat.endpoint.clone(),
+                standing: seat.standing,
+                ejected_for: seat.ejected_until.map(|until| until.since(now)),
+                leaving: seat.is_leaving,
+                share: seat.share.target,
+                in_flight: site.load.in_flight(),
+                pool: site.pool.snapshot(),
+            })
+        });
+        EndpointsSnapshot {
+            name: Arc::clone(&self.name),
+            max_size: control.roster.params().total,
+            endpoints: endpoints.collect(),
+            panic: control.roster.is_panic(),
+            down: control.roster.is_down(),
+            moves: self.moves.load(Ordering::Relaxed),
+            closed: control.closed,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Control<M>> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, told: Told<M>) {
+        told.wake.into_iter().for_each(Waker::wake);
+        if told.published {
+            self.published.notify_waiters();
+            let view = self.view.load();
+            let (pool, members) = (&*self.name, view.members.len());
+            tracing::info!(pool, members, down = view.down, panic = view.panic, "endpoints changed");
+        }
+        drop(told.forgotten);
+    }
+
+    /// Looks at the pools and does what is due; when to come again if nothing calls before, or `None` if it is over.
+    fn visit(&self) -> Option<Instant> {
+        let mut control = self.lock();
+        if control.closed {
+            return None;
+        }
+        control.roster.handle_timeout(self.clock.now());
+        let told = self.settle(&mut control);
+        let next = control.roster.poll_timeout().unwrap_or(Instant::FAR);
+        drop(control);
+        self.tell(told);
+        Some(next)
+    }
+
+    /// Carries out what the machine says and tells it what has come of it, until it has nothing more to say.
+    fn settle(&self, control: &mut Control<M>) -> Told<M> {
+        let mut told = Told::default();
+        for _ in 0..ROUNDS_MAX {
+            self.carry_out(control, &mut told);
+            self.observe(control);
+            if !self.carry_out(control, &mut told) {
+                return told;
+            }
+        }
+        self.watch.notify_one();
+        told
+    }
+
+    /// Whether there was anything.
+    fn carry_out(&self, control: &mut Control<M>, told: &mut Told<M>) -> bool {
+        let mut any = false;
+        while let Some(output) = control.roster.poll_output() {
+            any = true;
+            match output {
+                Output::Make(id) => self.make(control, id),
+                Output::Open(id) => with(control, id, |seat| seat.site.pool.shared.update(|s, _, _| s.broker.unbar())),
+                Output::Limit(order) => with(control, order.id, |seat| {
+                    seat.order = order.order;
+                    seat.site.pool.shared.set_max(order.limit);
+                }),
+                Output::Publish => {
+                    self.publish(control);
+                    told.published = true;
+                }
+                Output::Close(id) => with(control, id, |seat| {
+                    seat.site.pool.shared.update(|state, _, _| state.broker.bar(&mut told.wake));
+                }),
+                Output::Empty(id) => with(control, id, |seat| seat.site.pool.shared.update(|s, _, _| s.broker.empty())),
+                Output::Forget(id) => told.forgotten.extend(control.sites.remove(&id).map(|seat| seat.site)),
+            }
+        }
+        any
+    }
+
+    fn make(&self, control: &mut Control<M>, id: EndpointId) {
+        let Some(endpoint) = control.roster.seats().find(|seat| seat.id == id).map(|seat| seat.endpoint.clone()) else {
+            return;
+        };
+        let Some(manager) = control.managers.remove(&endpoint.address) else {
+            unreachable!("made before the endpoint was set")
+        };
+        let settings = Settings { name: format!("{}/{}", self.name, endpoint.name).into(), ..self.settings.clone() };
+        let _runtime = self.runtime.enter();
+        let pool = Pool::start_as(manager, settings, self.clock.clone(), Some(Arc::clone(&self.watch)));
+        let site = Arc::new(Site { id, endpoint, pool, load: Arc::new(Load::new()) });
+        control.sites.insert(id, Seat { site, order: 0, told: None });
+    }
+
+    fn observe(&self, control: &mut Control<M>) {
+        let now = self.clock.now();
+        for (id, seat) in &mut control.sites {
+            let evidence = seat.site.pool.shared.lock().broker.evidence();
+            let news = Some((seat.order, evidence));
+            if seat.told != news {
+                seat.told = news;
+                control.roster.handle_evidence(*id, seat.order, evidence, now);
+            }
+        }
+    }
+
+    fn publish(&self, control: &mut Control<M>) {
+        let before = self.view.load_full();
+        let mut members = Vec::new();
+        for (id, endpoint) in control.roster.members() {
+            let Some(seat) = control.sites.get_mut(&id) else { continue };
+            if seat.site.endpoint != *endpoint {
+                seat.site = Arc::new(Site {
+                    id,
+                    endpoint: endpoint.clone(),
+                    pool: seat.site.pool.clone(),
+                    load: Arc::clone(&seat.site.load),
+                });
+            }
+            members.push(Arc::clone(&seat.site));
+        }
+        let same = members.len() == before.members.len()
+            && members.iter().zip(&before.members).all(|(now, before)| Arc::ptr_eq(now, before));
+        let balancer = if same {
+            Arc::clone(&before.balancer)
+        } else {
+            let list = members.iter().map(|site| Member {
+                id: site.id,
+                name: Arc::clone(&site.endpoint.name),
+                weight: site.endpoint.weight,
+                load: Arc::clone(&site.load),
+            });
+            weir_balance::build(&self.balance, list.collect(), Some(&*before.balancer))
+        };
+        let (down, panic) = (control.roster.is_down(), control.roster.is_panic());
+        self.view.store(Arc::new(View { members, balancer, down, panic, closed: false }));
+    }
+}
+
+fn with<M: Manager>(control: &mut Control<M>, id: EndpointId, act: impl FnOnce(&mut Seat<M>)) {
+    if let Some(seat) = control.sites.get_mut(&id) {
+        act(seat);
+    }
+}
+
+/// Runs until the pools are closed.
+async fn tend<M: Manager>(core: Arc<Core<M>>) {
+    while let Some(next) = core.visit() {
+        tokio::select! {
+            () = sleep_until(core.clock.at(next)) => {}
+            () = core.watch.notified() => {}
+        }
+    }
+}
