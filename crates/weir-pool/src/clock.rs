@@ -17,13 +17,22 @@ pub(crate) enum Clock {
     },
     /// Tokio's own, which tests can pause.
     Tokio(TokioInstant),
+    /// For the models, which must find the same each time.
+    #[cfg(weir_loom)]
+    Still,
 }
 
 impl Clock {
+    #[cfg(not(weir_loom))]
     pub(crate) fn counter() -> Self {
         let clock = quanta::Clock::new();
         let start = clock.raw();
         Self::Counter { clock, start }
+    }
+
+    #[cfg(weir_loom)]
+    pub(crate) fn counter() -> Self {
+        Self::Still
     }
 
     pub(crate) fn tokio() -> Self {
@@ -36,6 +45,8 @@ impl Clock {
         match self {
             Self::Counter { clock, start } => Instant::from_nanos(clock.delta_as_nanos(*start, clock.raw())),
             Self::Tokio(start) => Instant::ZERO + start.elapsed(),
+            #[cfg(weir_loom)]
+            Self::Still => Instant::ZERO,
         }
     }
 

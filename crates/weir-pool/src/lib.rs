@@ -11,6 +11,7 @@ mod settings;
 mod shared;
 mod snapshot;
 mod stats;
+mod sync;
 mod wait;
 
 pub use error::{AcquireError, Refused, StartError};

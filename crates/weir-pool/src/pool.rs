@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant as TokioInstant, timeout, timeout_at};
+use tokio::time::{Instant as TokioInstant, timeout_at};
 use weir_core::Instant;
 use weir_pool_core::{Loan, Refusal};
 
@@ -19,6 +19,7 @@ use crate::settings::{Builder, Settings, SettingsError};
 use crate::shared::{Entry, Shared};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
+use crate::sync::{Counted, spawn, timeout};
 use crate::wait::{Got, Limit, Wait};
 
 /// How long after its time-out a connect may take to end.
@@ -29,12 +30,12 @@ const END_OF_CONNECT: Duration = Duration::from_millis(100);
 /// # Fairness
 /// Callers are served first come, first served; a connection that comes back is handed to the first in line directly.
 pub struct Pool<M: Manager> {
-    shared: Arc<Shared<M>>,
+    shared: Counted<Shared<M>>,
     /// Counts the handles.
-    handle: Arc<Handle<M>>,
+    handle: Counted<Handle<M>>,
 }
 
-struct Handle<M: Manager>(Arc<Shared<M>>);
+struct Handle<M: Manager>(Counted<Shared<M>>);
 
 impl<M: Manager> Drop for Handle<M> {
     fn drop(&mut self) {
@@ -44,7 +45,7 @@ impl<M: Manager> Drop for Handle<M> {
 
 impl<M: Manager> Clone for Pool<M> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), handle: Arc::clone(&self.handle) }
+        Self { shared: Counted::clone(&self.shared), handle: Counted::clone(&self.handle) }
     }
 }
 
@@ -55,9 +56,9 @@ impl<M: Manager> Pool<M> {
     }
 
     pub(crate) fn start(manager: M, settings: Settings) -> Self {
-        let shared = Arc::new(Shared::new(manager, settings));
-        tokio::spawn(housekeeper::keep(Arc::clone(&shared)));
-        Self { handle: Arc::new(Handle(Arc::clone(&shared))), shared }
+        let shared = Counted::new(Shared::new(manager, settings));
+        spawn(housekeeper::keep(Counted::clone(&shared)));
+        Self { handle: Counted::new(Handle(Counted::clone(&shared))), shared }
     }
 
     /// A connection, within the pool's `acquire_timeout`: one deadline over waiting, connecting and validating.

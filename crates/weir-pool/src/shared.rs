@@ -5,11 +5,10 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use weir_core::Instant;
 use weir_pool_core::{Broker, CloseReason, Loan, LocalQuota};
 
@@ -17,6 +16,7 @@ use crate::clock::Clock;
 use crate::error::Failure;
 use crate::manager::Manager;
 use crate::settings::Settings;
+use crate::sync::{Counted, Mutex, MutexGuard, Notify};
 
 pub(crate) struct Shared<M: Manager> {
     pub(crate) manager: M,
@@ -51,7 +51,7 @@ pub(crate) struct State<M: Manager> {
 pub(crate) struct Entry<M: Manager> {
     pub(crate) conn: M::Connection,
     /// Kept alive by its own connections; the last handle closes the pool, which empties it.
-    pub(crate) shared: Arc<Shared<M>>,
+    pub(crate) shared: Counted<Shared<M>>,
     pub(crate) opened: Instant,
     /// When it was opened or checked last.
     pub(crate) checked: Instant,

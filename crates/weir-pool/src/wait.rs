@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::MutexGuard;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use weir_pool_core::{Acquired, Loan, Refusal, Ticket};
 
 use crate::manager::Manager;
 use crate::shared::{Entry, Shared, State};
+use crate::sync::MutexGuard;
 
 /// What a caller gets: one pointer, or why not.
 pub(crate) type Got<M> = Result<Loan<Entry<M>>, Refusal>;
