@@ -14,10 +14,9 @@ use crate::manager::Manager;
 use crate::shared::{Entry, Shared};
 use crate::sync::{AbortHandle, Counted, sleep_until, spawn, timeout};
 
-/// Runs until the pool is closed and empty.
-pub(crate) async fn keep<M: Manager>(shared: Counted<Shared<M>>) {
-    // If the runtime ends first: nobody will be served any more, and the connections go.
-    let _end = End(Counted::clone(&shared));
+/// Runs until the pool is closed and empty. Whatever ends it, `end` goes with it: also if the runtime never comes to run it.
+pub(crate) async fn keep<M: Manager>(shared: Counted<Shared<M>>, end: End<M>) {
+    let _end = end;
     let mut todo = Todo::default();
     let mut opening: HashMap<SlotId, AbortHandle> = HashMap::new();
     loop {
@@ -181,15 +180,12 @@ impl<M: Manager> Drop for Checking<M> {
     }
 }
 
-/// What is left when the housekeeper ends, orderly or with its runtime.
-struct End<M: Manager>(Counted<Shared<M>>);
+/// The end of the housekeeper, orderly or with its runtime: nobody will be served any more, and the connections go.
+pub(crate) struct End<M: Manager>(pub(crate) Counted<Shared<M>>);
 
 impl<M: Manager> Drop for End<M> {
     fn drop(&mut self) {
-        let shared = &self.0;
-        shared.shut();
-        // Connections hold the pool: it goes when they do.
-        let idle = shared.lock().broker.take_all();
-        drop(idle);
+        self.0.shut();
+        self.0.end();
     }
 }

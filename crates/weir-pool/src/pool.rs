@@ -13,7 +13,7 @@ use weir_pool_core::{Loan, Refusal};
 
 use crate::error::{AcquireError, Details, Refused};
 use crate::guard::Guard;
-use crate::housekeeper;
+use crate::housekeeper::{self, End};
 use crate::manager::Manager;
 use crate::settings::{Builder, Settings, SettingsError};
 use crate::shared::{Entry, Shared};
@@ -57,7 +57,8 @@ impl<M: Manager> Pool<M> {
 
     pub(crate) fn start(manager: M, settings: Settings) -> Self {
         let shared = Counted::new(Shared::new(manager, settings));
-        spawn(housekeeper::keep(Counted::clone(&shared)));
+        let end = End(Counted::clone(&shared));
+        spawn(housekeeper::keep(Counted::clone(&shared), end));
         Self { handle: Counted::new(Handle(Counted::clone(&shared))), shared }
     }
 

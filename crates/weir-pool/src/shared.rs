@@ -5,6 +5,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::clock::Clock;
 use crate::error::Failure;
 use crate::manager::Manager;
 use crate::settings::Settings;
-use crate::sync::{Counted, Mutex, MutexGuard, Notify};
+use crate::sync::{AtomicBool, Counted, Mutex, MutexGuard, Notify};
 
 pub(crate) struct Shared<M: Manager> {
     pub(crate) manager: M,
@@ -24,8 +25,10 @@ pub(crate) struct Shared<M: Manager> {
     state: Mutex<State<M>>,
     /// Held while settings are changed.
     pub(crate) changing: Mutex<()>,
-    /// Calls the housekeeper.
+    /// Calls the housekeeper ([`Shared::call`]).
     pub(crate) housekeeper: Notify,
+    /// There is no housekeeper any more.
+    ended: AtomicBool,
     /// Tells that a connect has ended, well or not.
     pub(crate) connected: Notify,
     /// Tells that the pool is closed and empty.
@@ -89,6 +92,7 @@ impl<M: Manager> Shared<M> {
             }),
             changing: Mutex::new(()),
             housekeeper: Notify::new(),
+            ended: AtomicBool::new(false),
             connected: Notify::new(),
             emptied: Notify::new(),
         }
@@ -110,14 +114,42 @@ impl<M: Manager> Shared<M> {
         let emptied = state.broker.is_shut() && state.broker.is_empty();
         drop(state);
         wake.into_iter().for_each(Waker::wake);
-        if calls {
-            self.housekeeper.notify_one();
+        if calls || emptied {
+            self.call();
         }
         if emptied {
             self.emptied.notify_waiters();
-            self.housekeeper.notify_one();
         }
         result
+    }
+
+    /// Calls the housekeeper, after the machine has asked for it.
+    pub(crate) fn call(&self) {
+        if self.ended.load(Ordering::Acquire) {
+            self.let_go();
+        } else {
+            self.housekeeper.notify_one();
+        }
+    }
+
+    /// The housekeeper ends. From now on what comes back is let go of by whoever brings it.
+    pub(crate) fn end(&self) {
+        // Before the lock: whoever brings something later sees it.
+        self.ended.store(true, Ordering::Release);
+        self.let_go();
+    }
+
+    /// Drops the connections that nobody uses: there is nobody to close them. They hold the pool, which goes when they do.
+    #[cold]
+    fn let_go(&self) {
+        let mut state = self.lock();
+        let left = state.broker.take_all();
+        let emptied = state.broker.is_empty();
+        drop(state);
+        drop(left);
+        if emptied {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// Takes back a sound connection: it goes to whoever waits, or becomes idle.
@@ -132,7 +164,7 @@ impl<M: Manager> Shared<M> {
             waker.wake();
         }
         if calls {
-            self.housekeeper.notify_one();
+            self.call();
         }
     }
 

@@ -5,6 +5,7 @@
 
 #[cfg(not(weir_loom))]
 mod real {
+    pub(crate) use std::sync::atomic::AtomicBool;
     pub(crate) use std::sync::{Arc as Counted, Mutex, MutexGuard};
     pub(crate) use tokio::spawn;
     pub(crate) use tokio::sync::Notify;

@@ -83,7 +83,7 @@ impl<'a, M: Manager> Wait<'a, M> {
         let calls = state.broker.calls_housekeeper();
         drop(state);
         if calls {
-            self.shared.housekeeper.notify_one();
+            self.shared.call();
         }
         Poll::Pending
     }
@@ -93,7 +93,7 @@ impl<'a, M: Manager> Wait<'a, M> {
         let calls = state.broker.calls_housekeeper();
         drop(state);
         if calls {
-            self.shared.housekeeper.notify_one();
+            self.shared.call();
         }
         self.place = Place::Done;
         Poll::Ready(Err(refusal))

@@ -519,10 +519,21 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.evict_all();
     }
 
-    /// Takes out the connections that are not lent, for an owner that ends without its housekeeper. They hold their places.
+    /// Takes out the connections that are not lent, for an owner whose housekeeper has ended: their places are free. It is called
+    /// again when there is something to do after that, which is to take out what has come back.
     pub fn take_all(&mut self) -> Vec<C> {
-        let idle = self.seats.iter_mut().filter_map(Option::take).map(|loan| loan.0.conn);
-        idle.chain(self.cold.closing.drain(..).map(|(_, conn, _)| conn)).collect()
+        let mut all = Vec::new();
+        for loan in self.seats.iter_mut().filter_map(Option::take) {
+            self.pool.remove(loan.slot(), &self.quota, CloseReason::Shutdown);
+            all.push(loan.0.conn);
+        }
+        for (slot, conn, reason) in self.cold.closing.drain(..) {
+            self.pool.remove(slot, &self.quota, reason);
+            all.push(conn);
+        }
+        self.housekeeper_at = Instant::FAR;
+        self.check_invariants();
+        all
     }
 
     /// Whether [`Broker::shut`] has been called.

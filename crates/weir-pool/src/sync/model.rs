@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+pub(crate) use loom::sync::atomic::AtomicBool;
 pub(crate) use loom::sync::{Arc as Counted, Mutex, MutexGuard};
 use tokio::time::Instant;
 

@@ -1,0 +1,205 @@
+//! Where a pool meets what its users may do and its runtimes may be: code of theirs that calls it from odd places, runtimes that
+//! end, settings at their ends. Each of these has been a defect.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail with the test")]
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weir_pool::{Builder, Guard, Manager, Pool, Refused};
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Lets time pass on the paused clock.
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await; // tidy: allow(sleep) virtual time: nothing waits for a machine
+}
+
+/// Fails the test if `body` does not end: a lock that is taken twice never does.
+fn ends(body: impl FnOnce() + Send + 'static) {
+    let (tell, told) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        body();
+        let _ = tell.send(());
+    });
+    match told.recv_timeout(Duration::from_secs(10)) {
+        Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => thread.join().unwrap(),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A server: what is open, and what it is asked to do.
+#[derive(Default)]
+struct Server {
+    open: AtomicU32,
+    opened: AtomicU32,
+    checks: AtomicU32,
+    refuses: AtomicBool,
+    /// So many connects hang.
+    hangs: AtomicU32,
+    connect: Mutex<Duration>,
+    check: Mutex<Duration>,
+    /// The connection of this number is dead.
+    dead: Mutex<Option<u32>>,
+    /// The pool, for the code of the user's that calls it.
+    pool: Mutex<Option<Pool<Client>>>,
+}
+
+impl Server {
+    fn get(&self, counter: fn(&Self) -> &AtomicU32) -> u32 {
+        counter(self).load(Ordering::SeqCst)
+    }
+}
+
+struct Conn {
+    server: Arc<Server>,
+    number: u32,
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.server.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// An error whose end calls the pool, as that of a user may.
+struct Refusal(Weak<Server>);
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("refused")
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("refused")
+    }
+}
+
+impl Error for Refusal {}
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        if let Some(server) = self.0.upgrade()
+            && let Some(pool) = &*server.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            assert!(pool.snapshot().max_size > 0);
+        }
+    }
+}
+
+struct Client(Arc<Server>);
+
+impl Manager for Client {
+    type Connection = Conn;
+    type Error = Refusal;
+
+    async fn connect(&self) -> Result<Conn, Refusal> {
+        let server = &self.0;
+        if server.refuses.load(Ordering::SeqCst) {
+            return Err(Refusal(Arc::downgrade(server)));
+        }
+        if server.hangs.load(Ordering::SeqCst) > 0 {
+            server.hangs.fetch_sub(1, Ordering::SeqCst);
+            std::future::pending::<()>().await;
+        }
+        let takes = *server.connect.lock().unwrap();
+        if takes > Duration::ZERO {
+            pass(takes).await;
+        }
+        server.open.fetch_add(1, Ordering::SeqCst);
+        Ok(Conn { server: Arc::clone(server), number: server.opened.fetch_add(1, Ordering::SeqCst) })
+    }
+
+    async fn check(&self, conn: &mut Conn) -> Result<(), Refusal> {
+        self.0.checks.fetch_add(1, Ordering::SeqCst);
+        let takes = *self.0.check.lock().unwrap();
+        if takes > Duration::ZERO {
+            pass(takes).await;
+        }
+        let dead = *self.0.dead.lock().unwrap() == Some(conn.number);
+        if dead { Err(Refusal(Arc::downgrade(&self.0))) } else { Ok(()) }
+    }
+}
+
+/// A pool that does nothing unasked.
+fn pool(server: &Arc<Server>, settings: impl FnOnce(Builder) -> Builder) -> Pool<Client> {
+    let quiet = Pool::<Client>::builder().name("test").max_size(4).min_idle(0).tokio_clock(true);
+    let quiet = quiet.idle_timeout(None).max_lifetime(None).keepalive(None).validate_after(None);
+    settings(quiet).build(Client(Arc::clone(server))).unwrap()
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "not in time: {what}");
+        pass(ms(2)).await;
+    }
+}
+
+async fn all(pool: &Pool<Client>, n: usize) -> Vec<Guard<Client>> {
+    let mut guards = Vec::new();
+    for _ in 0..n {
+        guards.push(pool.acquire().await.unwrap());
+    }
+    guards
+}
+
+// === runtimes ===
+
+/// A pool whose runtime never came to run it must not keep its callers.
+#[test]
+fn a_pool_whose_runtime_never_ran_refuses_callers() {
+    let server = Arc::new(Server::default());
+    let first = runtime();
+    let pool = {
+        let _inside = first.enter();
+        pool(&server, |b| b)
+    };
+    drop(first);
+    let refused = runtime().block_on(async {
+        tokio::time::timeout(Duration::from_secs(10), pool.acquire())
+            .await
+            .expect("the housekeeper is not there to end it")
+    });
+    assert_eq!(refused.err().map(|error| error.refused()), Some(Refused::Closed));
+}
+
+/// A connection that comes back after the end of the runtime has nobody to close it.
+#[test]
+fn what_comes_back_after_the_runtime_has_ended_goes_too() {
+    let server = Arc::new(Server::default());
+    let first = runtime();
+    let (pool, mut guards) = first.block_on(async {
+        let pool = pool(&server, |b| b);
+        let guards = all(&pool, 3).await;
+        (pool, guards)
+    });
+    drop(first);
+    assert_eq!(server.get(|s| &s.open), 3, "in use");
+    drop(guards.pop());
+    assert_eq!(server.get(|s| &s.open), 2);
+    guards.pop().unwrap().discard();
+    assert_eq!(server.get(|s| &s.open), 1);
+    let last = guards.pop().unwrap();
+    let second = runtime();
+    second.block_on(pool.close(ms(10))).expect_err("one is in use");
+    std::thread::spawn(move || drop(last)).join().unwrap();
+    assert_eq!(server.get(|s| &s.open), 0);
+    second.block_on(pool.close(Duration::from_secs(10))).unwrap();
+    drop(pool);
+    assert_eq!(Arc::strong_count(&server), 1, "nothing is left of the pool");
+}
