@@ -112,9 +112,11 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
             shared.connected.notify_waiters();
         }
         Ok(Err(error)) => {
-            shared.update(|state, now, _| state.last_failure = Some((Failure::Error(Arc::new(error)), now)));
+            let failure = Failure::Error(Arc::new(error));
+            // The one before is dropped outside the lock: its end is code of the user's.
+            drop(shared.update(|state, now, _| state.last_failure.replace((failure, now))));
         }
-        Err(_) => shared.update(|state, now, _| state.last_failure = Some((Failure::NoAnswer(limit), now))),
+        Err(_) => drop(shared.update(|state, now, _| state.last_failure.replace((Failure::NoAnswer(limit), now)))),
     }
 }
 

@@ -11,7 +11,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use weir_core::Instant;
-use weir_pool_core::{Broker, CloseReason, Loan, LocalQuota};
+use weir_pool_core::{Broker, CloseReason, Loan, LocalQuota, Ticket};
 
 use crate::clock::Clock;
 use crate::error::Failure;
@@ -180,10 +180,12 @@ impl<M: Manager> Shared<M> {
 
     /// A connection has turned out to be dead: those of its age are suspect.
     pub(crate) fn failed(&self, error: M::Error) {
-        self.update(|state, now, _| {
-            state.last_failure = Some((Failure::Error(Arc::new(error)), now));
+        let failure = Failure::Error(Arc::new(error));
+        // The one before is dropped outside the lock: its end is code of the user's.
+        drop(self.update(|state, now, _| {
             state.suspect_before = now;
-        });
+            state.last_failure.replace((failure, now))
+        }));
     }
 
     /// Closes the pool for good. The housekeeper empties it.
@@ -193,6 +195,12 @@ impl<M: Manager> Shared<M> {
 }
 
 impl<M: Manager> State<M> {
+    /// The waker of one who leaves the line, to be dropped outside the lock: a task may end with its last waker.
+    pub(crate) fn take_waker(&mut self, ticket: Ticket) -> Option<Waker> {
+        let waker = self.broker.waiting_mut(ticket)?;
+        Some(std::mem::replace(waker, Waker::noop().clone()))
+    }
+
     /// Puts new settings in force.
     pub(crate) fn install(&mut self, settings: Settings, now: Instant) {
         self.broker.quota().set_max(settings.max_size);

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use weir_core::Instant;
@@ -100,27 +100,37 @@ impl<'a, M: Manager> Wait<'a, M> {
     }
 
     fn look(&mut self, ticket: Ticket, cx: &Context<'_>) -> Poll<Got<M>> {
-        let mut state = self.shared.lock();
-        match state.broker.fetch(ticket) {
-            None => {
-                let old = state.broker.waiting_mut(ticket).and_then(|waker| {
-                    (!waker.will_wake(cx.waker())).then(|| std::mem::replace(waker, cx.waker().clone()))
-                });
-                drop(state);
-                // Of another executor, maybe: its code runs outside the lock.
-                drop(old);
-                Poll::Pending
-            }
-            Some(Ok(mut loan)) => {
-                state.mark(&mut loan);
-                drop(state);
-                self.place = Place::Done;
-                Poll::Ready(Ok(loan))
-            }
-            Some(Err(refusal)) => {
-                drop(state);
-                self.place = Place::Done;
-                Poll::Ready(Err(refusal))
+        // Wakers are the code of an executor: they are cloned and dropped outside the lock.
+        let mut spare: Option<Waker> = None;
+        loop {
+            let mut state = self.shared.lock();
+            match state.broker.fetch(ticket) {
+                None => {
+                    let known = state.broker.waiting_mut(ticket).filter(|waker| !waker.will_wake(cx.waker()));
+                    match (known, &mut spare) {
+                        (Some(known), Some(spare)) => std::mem::swap(known, spare),
+                        // Moved to another task: once more, with its waker.
+                        (Some(_), None) => {
+                            drop(state);
+                            spare = Some(cx.waker().clone());
+                            continue;
+                        }
+                        (None, _) => {}
+                    }
+                    drop(state);
+                    return Poll::Pending;
+                }
+                Some(Ok(mut loan)) => {
+                    state.mark(&mut loan);
+                    drop(state);
+                    self.place = Place::Done;
+                    return Poll::Ready(Ok(loan));
+                }
+                Some(Err(refusal)) => {
+                    drop(state);
+                    self.place = Place::Done;
+                    return Poll::Ready(Err(refusal));
+                }
             }
         }
     }
@@ -138,7 +148,12 @@ impl<'a, M: Manager> Wait<'a, M> {
     /// Leaves the line because the caller's own time is over.
     pub(crate) fn end(mut self: Pin<&mut Self>) {
         if let Place::Line(ticket) = std::mem::replace(&mut self.place, Place::Done) {
-            self.shared.update(|state, now, wake| wake.extend(state.broker.leave_late(ticket, now)));
+            let late = self.shared.update(|state, now, wake| {
+                let own = state.take_waker(ticket);
+                wake.extend(state.broker.leave_late(ticket, now));
+                own
+            });
+            drop(late);
         }
     }
 }
@@ -159,6 +174,11 @@ impl<M: Manager> Future for Wait<'_, M> {
 impl<M: Manager> Drop for Wait<'_, M> {
     fn drop(&mut self) {
         let Place::Line(ticket) = self.place else { return };
-        self.shared.update(|state, now, wake| wake.extend(state.broker.leave(ticket, now)));
+        let gone = self.shared.update(|state, now, wake| {
+            let own = state.take_waker(ticket);
+            wake.extend(state.broker.leave(ticket, now));
+            own
+        });
+        drop(gone);
     }
 }

@@ -203,3 +203,69 @@ fn what_comes_back_after_the_runtime_has_ended_goes_too() {
     drop(pool);
     assert_eq!(Arc::strong_count(&server), 1, "nothing is left of the pool");
 }
+
+// === code of the user's ===
+
+/// The last failure is replaced by the next one; its end is the user's code.
+#[test]
+fn an_error_whose_end_calls_the_pool_meets_no_lock() {
+    ends(|| {
+        let server = Arc::new(Server::default());
+        server.refuses.store(true, Ordering::SeqCst);
+        runtime().block_on(async {
+            let pool = pool(&server, |b| b.acquire_timeout(ms(300)).validation_timeout(ms(100)).backoff(ms(1)));
+            *server.pool.lock().unwrap() = Some(pool.clone());
+            assert_eq!(pool.acquire().await.err().map(|error| error.refused()), Some(Refused::TimedOut));
+            *server.pool.lock().unwrap() = None;
+        });
+    });
+}
+
+/// A task that holds a connection until its last waker goes.
+struct Held(Mutex<Option<Guard<Client>>>);
+
+impl Wake for Held {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// An executor may free a task with its last waker, and with the task what it holds.
+#[test]
+fn a_waker_whose_end_gives_a_connection_back_meets_no_lock() {
+    ends(|| {
+        let server = Arc::new(Server::default());
+        runtime().block_on(async {
+            let pool = pool(&server, |b| b.max_size(1));
+            let guard = pool.acquire().await.unwrap();
+            // It waits in that task, then its future is moved to another one and dropped there: nobody else knows the first one.
+            let mut waits = Box::pin(pool.acquire());
+            let waker = Waker::from(Arc::new(Held(Mutex::new(Some(guard)))));
+            assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            drop(waker);
+            drop(waits);
+            assert_eq!((pool.snapshot().active, pool.snapshot().pending), (0, 0));
+        });
+    });
+}
+
+/// As above, when the future is polled by the other task.
+#[test]
+fn a_waker_that_is_replaced_meets_no_lock() {
+    ends(|| {
+        let server = Arc::new(Server::default());
+        runtime().block_on(async {
+            let pool = pool(&server, |b| b.max_size(1));
+            let guard = pool.acquire().await.unwrap();
+            let mut waits = Box::pin(pool.acquire());
+            let waker = Waker::from(Arc::new(Held(Mutex::new(Some(guard)))));
+            assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            drop(waker);
+            drop(waits.await.unwrap());
+        });
+    });
+}
