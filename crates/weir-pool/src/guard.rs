@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use weir_core::Instant;
 use weir_pool_core::{CloseReason, Loan};
 
 use crate::manager::{Manager, Release};
@@ -66,6 +67,13 @@ impl<M: Manager> Guard<M> {
         let Some(loan) = self.loan.as_mut() else { return (false, false) };
         loan.preparing = true;
         (std::mem::take(&mut loan.needs_reset), loan.needs_check)
+    }
+
+    /// It was alive after this moment.
+    pub(crate) fn checked(&mut self, at: Instant) {
+        if let Some(loan) = self.loan.as_mut() {
+            loan.checked = at;
+        }
     }
 
     #[inline]

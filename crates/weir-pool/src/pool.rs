@@ -16,7 +16,7 @@ use crate::guard::Guard;
 use crate::housekeeper::{self, End};
 use crate::manager::Manager;
 use crate::settings::{Builder, Settings, SettingsError};
-use crate::shared::{Entry, Shared};
+use crate::shared::{Entry, Shared, State, needs_check};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::sync::{Counted, spawn, timeout};
@@ -101,17 +101,23 @@ impl<M: Manager> Pool<M> {
     /// # Errors
     /// [`Refused::NoneIdle`], or as [`Pool::acquire`].
     pub fn try_acquire(&self) -> Result<Guard<M>, AcquireError<M::Error>> {
-        let refused = match self.take_idle() {
-            // What must be awaited first is not for somebody who cannot wait.
-            Some(loan) if loan.is_fresh() => return Ok(Guard::new(loan)),
-            Some(loan) => {
-                self.shared.put_back(loan);
-                Refused::NoneIdle
-            }
-            None if self.shared.lock().broker.is_shut() => Refused::Closed,
-            None => Refused::NoneIdle,
-        };
-        Err(self.error(refused, Duration::ZERO))
+        let now = self.shared.clock.now();
+        let mut state = self.shared.lock();
+        let State { broker, validate_after, suspect_before, .. } = &mut *state;
+        // What must be awaited first is not for somebody who cannot wait.
+        let taken = broker.try_acquire(now, |loan| {
+            loan.needs_check = needs_check(loan, *validate_after, *suspect_before);
+            loan.is_fresh()
+        });
+        let (calls, shut) = (state.broker.calls_housekeeper(), state.broker.is_shut());
+        drop(state);
+        if calls {
+            self.shared.call();
+        }
+        match taken {
+            Some(loan) => Ok(Guard::new(loan)),
+            None => Err(self.error(if shut { Refused::Closed } else { Refused::NoneIdle }, Duration::ZERO)),
+        }
     }
 
     /// Calls `use_it` with a connection and gives it back.
@@ -269,14 +275,6 @@ impl<M: Manager> Pool<M> {
 
     // === acquiring ===
 
-    fn take_idle(&self) -> Option<Loan<Entry<M>>> {
-        let now = self.shared.clock.now();
-        let mut state = self.shared.lock();
-        let mut loan = state.broker.try_acquire(now)?;
-        state.mark(&mut loan);
-        Some(loan)
-    }
-
     /// Waits, with a timer if the time is the caller's own and it has to wait.
     async fn wait(&self, mut wait: Pin<&mut Wait<'_, M>>) -> Got<M> {
         if !wait.is_own() {
@@ -346,6 +344,7 @@ impl<M: Manager> Pool<M> {
                 Prepared::Ready(guard) => return Ok(guard),
                 Prepared::Dead => {}
                 Prepared::TimedOut => {
+                    shared.lock().broker.count_late();
                     return Err(self.missed(Refusal::TimedOut, asked));
                 }
             }
@@ -408,10 +407,12 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: Tok
             shared.manager.reset(&mut guard).await?;
         }
         if check {
+            let begun = shared.clock.now();
             match timeout(validation_timeout, shared.manager.check(&mut guard)).await {
                 Ok(checked) => checked?,
                 Err(_) => return Ok(false),
             }
+            guard.checked(begun);
         }
         shared.manager.on_acquire(&mut guard).await.map(|()| true)
     };

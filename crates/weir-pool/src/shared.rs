@@ -211,10 +211,19 @@ impl<M: Manager> State<M> {
         self.broker.resized(now);
     }
 
-    /// Notes whether the connection must be looked at before it is used: nobody has used it for long, or others of its age were
-    /// dead.
+    /// Notes whether the connection must be looked at before it is used.
     #[inline]
     pub(crate) fn mark(&self, loan: &mut Loan<Entry<M>>) {
-        loan.needs_check = loan.quiet() >= self.validate_after || loan.checked < self.suspect_before;
+        loan.needs_check = needs_check(loan, self.validate_after, self.suspect_before);
     }
+}
+
+/// Whether nobody has used a connection for long, or others of its age were dead.
+#[inline]
+pub(crate) fn needs_check<M: Manager>(
+    loan: &Loan<Entry<M>>,
+    validate_after: Duration,
+    suspect_before: Instant,
+) -> bool {
+    loan.quiet() >= validate_after || loan.checked < suspect_before
 }

@@ -61,7 +61,11 @@ impl<'a, M: Manager> Wait<'a, M> {
         match state.broker.acquire(now) {
             Acquired::Ready(mut loan) => {
                 state.mark(&mut loan);
+                let calls = state.broker.calls_housekeeper();
                 drop(state);
+                if calls {
+                    self.shared.call();
+                }
                 self.place = Place::Done;
                 Poll::Ready(Ok(loan))
             }

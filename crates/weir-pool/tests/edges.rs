@@ -269,3 +269,74 @@ fn a_waker_that_is_replaced_meets_no_lock() {
         });
     });
 }
+
+// === what is looked at, counted and told ===
+
+/// The call to the housekeeper must not wait for the next one who uses the pool.
+#[tokio::test(start_paused = true)]
+async fn a_leak_is_reported_although_nothing_else_happens() {
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |b| b.leak_after(Some(ms(100))));
+    drop(pool.acquire().await.unwrap());
+    pass(Duration::from_secs(1)).await;
+    let _leaked = pool.acquire().await.unwrap();
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(pool.stats().leaks, 1);
+}
+
+/// As above, for the caller that does not wait.
+#[tokio::test(start_paused = true)]
+async fn a_leak_of_one_who_did_not_wait_is_reported() {
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |b| b.leak_after(Some(ms(100))));
+    drop(pool.acquire().await.unwrap());
+    pass(Duration::from_secs(1)).await;
+    let _leaked = pool.try_acquire().unwrap();
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(pool.stats().leaks, 1);
+}
+
+/// One dead connection makes the others suspect until they have been looked at, not for ever.
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_was_found_alive_is_not_looked_at_again() {
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |b| b.validate_after(Some(ms(500))));
+    drop(all(&pool, 2).await);
+    pass(Duration::from_secs(1)).await;
+    // The one that is taken first.
+    *server.dead.lock().unwrap() = Some(pool.try_acquire().map_or(1, |guard| guard.number));
+    let number = pool.acquire().await.unwrap().number;
+    let checks = server.get(|s| &s.checks);
+    assert!(checks >= 1);
+    for _ in 0..10 {
+        assert_eq!(pool.acquire().await.unwrap().number, number);
+        pass(ms(1)).await;
+    }
+    assert_eq!(server.get(|s| &s.checks), checks);
+}
+
+/// Only what was lent counts as lent.
+#[tokio::test(start_paused = true)]
+async fn who_gets_nothing_is_not_counted_as_served() {
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |b| b.validate_after(Some(ms(500))));
+    drop(pool.acquire().await.unwrap());
+    pass(Duration::from_secs(1)).await;
+    for _ in 0..3 {
+        assert_eq!(pool.try_acquire().err().map(|error| error.refused()), Some(Refused::NoneIdle));
+    }
+    assert_eq!((pool.stats().acquired, pool.stats().uses), (1, 1));
+}
+
+/// Also one whose time was over while its connection was looked at.
+#[tokio::test(start_paused = true)]
+async fn who_is_late_after_the_line_is_counted_as_late() {
+    let server = Arc::new(Server::default());
+    *server.check.lock().unwrap() = ms(800);
+    let pool = pool(&server, |b| b.max_size(1).validate_after(Some(ms(10))));
+    drop(pool.acquire().await.unwrap());
+    pass(Duration::from_secs(1)).await;
+    let late = pool.acquire_timeout(ms(50)).await;
+    assert_eq!(late.err().map(|error| error.refused()), Some(Refused::TimedOut));
+    assert_eq!(pool.stats().timed_out, 1);
+}

@@ -204,14 +204,20 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.acquire_none(now)
     }
 
-    /// Like [`Broker::acquire`], for a caller that will not wait: it is not counted if it gets nothing.
-    pub fn try_acquire(&mut self, now: Instant) -> Option<Loan<C>> {
+    /// Like [`Broker::acquire`], for a caller that will not wait and takes only what `is_fit` says: it is not counted if it gets
+    /// nothing.
+    pub fn try_acquire(&mut self, now: Instant, is_fit: impl FnOnce(&mut Loan<C>) -> bool) -> Option<Loan<C>> {
         if !self.line.is_empty() || !self.open {
             return None;
         }
-        let loan = self.lend_idle(now)?;
-        self.unwaited += 1;
-        Some(loan)
+        let mut loan = self.lend_idle(now)?;
+        if is_fit(&mut loan) {
+            self.unwaited += 1;
+            return Some(loan);
+        }
+        let woken = self.put_back(loan, now);
+        debug_assert!(woken.is_none(), "nobody is in line");
+        None
     }
 
     fn acquire_none(&mut self, now: Instant) -> Acquired<C> {
@@ -288,8 +294,13 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// A caller that ends its waiting itself has gone away because its time is over: as [`Broker::leave`], and it is counted.
     #[must_use]
     pub fn leave_late(&mut self, ticket: Ticket, now: Instant) -> Option<W> {
-        self.cold.timed_out += 1;
+        self.count_late();
         self.leave(ticket, now)
+    }
+
+    /// The time of a caller that had got a connection was over before it could use it.
+    pub fn count_late(&mut self) {
+        self.cold.timed_out += 1;
     }
 
     /// A use is over and the connection is sound: it goes to the first in line, who is returned to be told, or becomes idle.
