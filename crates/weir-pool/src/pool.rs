@@ -255,16 +255,19 @@ impl<M: Manager> Pool<M> {
         let attempt = shared.lock().settings.connect_timeout();
         shared.update(|state, _, _| state.broker.warm_up(1));
         // The first attempt has its own time, whatever the limit is, and its end is waited for: it says why.
-        let until = shared.clock.at(asked + limit.max(attempt) + END_OF_CONNECT);
+        let until = shared.clock.at(asked + limit.max(attempt).saturating_add(END_OF_CONNECT));
         loop {
             let mut connected = pin!(shared.connected.notified());
             connected.as_mut().enable();
-            let (live, failed) = {
+            let (live, failed, shut) = {
                 let state = shared.lock();
-                (state.broker.live(), state.last_failure.is_some())
+                (state.broker.live(), state.last_failure.is_some(), state.broker.is_shut())
             };
             if live > 0 {
                 return Ok(());
+            }
+            if shut {
+                return Err(self.missed(Refusal::Closed, asked));
             }
             let late = shared.clock.now().since(asked) >= limit;
             if (failed && late) || timeout_at(until, connected).await.is_err() {

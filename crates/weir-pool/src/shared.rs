@@ -191,6 +191,8 @@ impl<M: Manager> Shared<M> {
     /// Closes the pool for good. The housekeeper empties it.
     pub(crate) fn shut(&self) {
         self.update(|state, _, wake| state.broker.shut(wake));
+        // Those who warm it up wait in vain.
+        self.connected.notify_waiters();
     }
 }
 

@@ -340,3 +340,138 @@ async fn who_is_late_after_the_line_is_counted_as_late() {
     assert_eq!(late.err().map(|error| error.refused()), Some(Refused::TimedOut));
     assert_eq!(pool.stats().timed_out, 1);
 }
+
+// === sizes and bounds ===
+
+/// A connect that was in flight when the maximum fell ends above it.
+#[tokio::test(start_paused = true)]
+async fn what_is_too_much_after_a_smaller_maximum_is_closed_however_it_became_idle() {
+    let server = Arc::new(Server::default());
+    *server.connect.lock().unwrap() = ms(100);
+    let pool = pool(&server, |b| b.min_idle(3));
+    pass(ms(80)).await;
+    assert!(pool.snapshot().opening >= 2, "{}", pool.snapshot());
+    pool.resize(1).unwrap();
+    eventually("they are open", || server.get(|s| &s.opened) >= 2).await;
+    pass(ms(500)).await;
+    assert_eq!(server.get(|s| &s.open), 1, "{}", pool.snapshot());
+}
+
+/// As above, for those that were being looked at.
+#[tokio::test(start_paused = true)]
+async fn what_was_being_looked_at_when_the_maximum_fell_is_closed() {
+    let server = Arc::new(Server::default());
+    *server.check.lock().unwrap() = ms(100);
+    let pool = pool(&server, |b| b.keepalive(Some(ms(500))));
+    drop(all(&pool, 4).await);
+    eventually("they are looked at", || server.get(|s| &s.checks) == 4).await;
+    pool.resize(1).unwrap();
+    pass(ms(300)).await;
+    assert_eq!(server.get(|s| &s.open), 1, "{}", pool.snapshot());
+}
+
+/// The bound of the line is for those who come, not for one whose turn it was.
+#[tokio::test(start_paused = true)]
+async fn a_full_line_does_not_cost_the_one_with_a_dead_connection_its_turn() {
+    let server = Arc::new(Server::default());
+    *server.check.lock().unwrap() = ms(20);
+    let pool = pool(&server, |b| b.max_size(1).waiters_max(2).validate_after(Some(ms(500))));
+    drop(pool.acquire().await.unwrap());
+    pass(Duration::from_secs(1)).await;
+    *server.dead.lock().unwrap() = Some(0);
+    let spawn = || {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.acquire().await.map(drop).map_err(|error| error.refused()) })
+    };
+    let first = spawn();
+    eventually("it is looked at", || server.get(|s| &s.checks) == 1).await;
+    let others = [spawn(), spawn()];
+    eventually("the line is full", || pool.snapshot().pending == 2).await;
+    assert_eq!(pool.acquire().await.err().map(|error| error.refused()), Some(Refused::LineFull));
+    assert_eq!(first.await.unwrap(), Ok(()));
+    for other in others {
+        assert_eq!(other.await.unwrap(), Ok(()));
+    }
+}
+
+/// A connect that hangs and holds the only place is given up for a caller with a time of its own, too.
+#[tokio::test(start_paused = true)]
+async fn a_hung_connect_that_holds_the_last_place_is_given_up_for_every_caller() {
+    let server = Arc::new(Server::default());
+    server.hangs.store(1, Ordering::SeqCst);
+    let pool = pool(&server, |b| b.max_size(1).min_idle(1));
+    pass(ms(10)).await;
+    assert_eq!(pool.snapshot().opening, 1);
+    let begun = Instant::now();
+    drop(pool.acquire_timeout(Duration::from_secs(2)).await.unwrap());
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+/// The longest times that can be written are times like others.
+#[tokio::test(start_paused = true)]
+async fn endless_times_are_taken() {
+    let server = Arc::new(Server::default());
+    let endless = |b: Builder| {
+        b.acquire_timeout(Duration::MAX)
+            .connect_timeout(Duration::MAX)
+            .validation_timeout(Duration::MAX)
+            .close_timeout(Duration::MAX)
+            .validate_after(Some(ms(1)))
+            .idle_timeout(Some(Duration::MAX))
+            .max_lifetime(Some(Duration::MAX))
+            .keepalive(Some(Duration::from_secs(u64::MAX / 2)))
+            .leak_after(Some(Duration::MAX))
+            .backoff(Duration::MAX)
+            .backoff_max(Duration::MAX)
+            .down_after(Duration::MAX)
+    };
+    let first = pool(&server, endless);
+    for _ in 0..3 {
+        drop(first.acquire().await.unwrap());
+        drop(first.acquire_timeout(Duration::MAX).await.unwrap());
+        pass(ms(10)).await;
+    }
+    first.warm_up(2, Duration::MAX).await.unwrap();
+    first.close(Duration::MAX).await.unwrap();
+    server.refuses.store(true, Ordering::SeqCst);
+    let second = pool(&server, |b| endless(b).acquire_timeout(ms(100)).validation_timeout(ms(10)));
+    assert_eq!(second.acquire().await.err().map(|error| error.refused()), Some(Refused::TimedOut));
+    server.refuses.store(false, Ordering::SeqCst);
+    let builder = endless(Pool::<Client>::builder().tokio_clock(true));
+    drop(builder.start(Client(Arc::clone(&server)), Duration::MAX).await.unwrap());
+}
+
+/// Who warms a pool up learns of its end.
+#[tokio::test(start_paused = true)]
+async fn warming_up_ends_with_the_pool() {
+    let server = Arc::new(Server::default());
+    server.hangs.store(u32::MAX, Ordering::SeqCst);
+    let pool = pool(&server, |b| b);
+    let of_task = pool.clone();
+    let warming = tokio::spawn(async move { of_task.warm_up(2, Duration::from_mins(10)).await });
+    pass(ms(10)).await;
+    let begun = Instant::now();
+    let _ = pool.close(ms(1)).await;
+    let ended = warming.await.unwrap();
+    assert_eq!(ended.err().map(|error| error.refused()), Some(Refused::Closed));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+/// What could not be warmed up because the maximum fell is not wanted for ever.
+#[tokio::test(start_paused = true)]
+async fn a_warm_up_beyond_a_smaller_maximum_comes_to_an_end() {
+    let server = Arc::new(Server::default());
+    *server.connect.lock().unwrap() = ms(10);
+    let pool = pool(&server, |b| b.idle_timeout(Some(ms(100))));
+    {
+        let mut warming = pin!(pool.warm_up(4, Duration::from_mins(1)));
+        assert!(warming.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        pool.resize(2).unwrap();
+    }
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(
+        (server.get(|s| &s.opened), server.get(|s| &s.open)),
+        (2, 0),
+        "opened once and closed when idle for long"
+    );
+}

@@ -227,8 +227,6 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             self.cold.opener.refused();
             self.call_opener();
             Refusal::Down
-        } else if self.line.len() >= self.cold.params.waiters_max as usize {
-            Refusal::LineFull
         } else {
             return Acquired::Wait;
         };
@@ -236,23 +234,28 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         Acquired::Refused(refusal)
     }
 
-    /// Gets in line, after [`Acquired::Wait`]. The housekeeper ends the waiting at `deadline`; with `None` the caller does that
+    /// Gets in line, after [`Acquired::Wait`]; the caller comes back if the line is full. The housekeeper ends the waiting at `deadline`; with `None` the caller does that
     /// itself ([`Broker::leave`]). Deadlines given here must not fall from one call to the next (all callers have the same
     /// time-out); one that does is met late, when those before it are.
     pub fn join(&mut self, who: W, deadline: Option<Instant>, now: Instant) -> Result<Ticket, W> {
         self.stand(who, deadline, false, now)
     }
 
-    /// Gets in line before everybody else: for a caller whose connection has just turned out to be dead.
+    /// Gets in line before everybody else, however long it is: for a caller whose connection has just turned out to be dead.
     pub fn rejoin(&mut self, who: W, deadline: Option<Instant>, now: Instant) -> Result<Ticket, W> {
         self.stand(who, deadline, true, now)
     }
 
     fn stand(&mut self, who: W, deadline: Option<Instant>, first: bool, now: Instant) -> Result<Ticket, W> {
+        if !first && self.line.len() >= self.cold.params.waiters_max as usize {
+            self.cold.refused += 1;
+            return Err(who);
+        }
         if self.line.is_empty() {
             // How fast it moves is measured from here.
             self.update_hold(now);
             self.cold.marks = [(self.sums(), now); 2];
+            self.call_for_hung();
         }
         let deadline = deadline.unwrap_or(Instant::FAR);
         let waiting = Waiting { who, asked: now, deadline };
@@ -473,7 +476,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
 
     /// The quota has grown or shrunk: what is too much is closed, idle ones now, others when they come back.
     pub fn resized(&mut self, now: Instant) {
-        while self.is_over() && self.close_idle(CloseReason::Trimmed, now) {}
+        self.shrink(now);
         self.call_housekeeper(Instant::ZERO);
     }
 
