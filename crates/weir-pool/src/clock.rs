@@ -17,6 +17,9 @@ pub(crate) enum Clock {
     },
     /// Tokio's own, which tests can pause.
     Tokio(TokioInstant),
+    /// For the models, which must find the same each time.
+    #[cfg(weir_loom)]
+    Still,
 }
 
 impl Clock {
@@ -25,10 +28,16 @@ impl Clock {
         if tokio { Self::tokio() } else { Self::counter() }
     }
 
+    #[cfg(not(weir_loom))]
     fn counter() -> Self {
         let clock = quanta::Clock::new();
         let start = clock.raw();
         Self::Counter { clock, start }
+    }
+
+    #[cfg(weir_loom)]
+    fn counter() -> Self {
+        Self::Still
     }
 
     fn tokio() -> Self {
@@ -41,6 +50,8 @@ impl Clock {
         match self {
             Self::Counter { clock, start } => Instant::from_nanos(clock.delta_as_nanos(*start, clock.raw())),
             Self::Tokio(start) => Instant::ZERO + start.elapsed(),
+            #[cfg(weir_loom)]
+            Self::Still => Instant::ZERO,
         }
     }
 

@@ -3,13 +3,14 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::time::Duration;
 
+use weir_core::Instant;
 use weir_pool_core::{CloseReason, Loan};
 
 use crate::manager::{Manager, Release};
 use crate::shared::Entry;
+use crate::sync::Counted;
 
 /// A connection lent by a [`Pool`](crate::Pool); dropping it gives it back. Nothing is spawned and nothing awaited for that: it
 /// goes straight to the first in line, or becomes idle. Dropped while a panic unwinds, the connection is closed.
@@ -28,14 +29,14 @@ impl<M: Manager> Guard<M> {
     /// Takes the connection out of the pool for good; its place is free at once.
     pub fn detach(mut self) -> M::Connection {
         let Some(loan) = self.loan.take() else { unreachable!("taken only by drop") };
-        let shared = Arc::clone(&loan.shared);
+        let shared = Counted::clone(&loan.shared);
         shared.update(|state, now, _| state.broker.detach(loan, now)).conn
     }
 
     /// Closes the connection instead of giving it back: it is known to be in a bad state.
     pub fn discard(mut self) {
         if let Some(loan) = self.loan.take() {
-            let shared = Arc::clone(&loan.shared);
+            let shared = Counted::clone(&loan.shared);
             shared.discard(loan, CloseReason::Failed);
         }
     }
@@ -68,6 +69,13 @@ impl<M: Manager> Guard<M> {
         (std::mem::take(&mut loan.needs_reset), loan.needs_check)
     }
 
+    /// It was alive after this moment.
+    pub(crate) fn checked(&mut self, at: Instant) {
+        if let Some(loan) = self.loan.as_mut() {
+            loan.checked = at;
+        }
+    }
+
     #[inline]
     pub(crate) fn prepared(&mut self) {
         if let Some(loan) = self.loan.as_mut() {
@@ -82,7 +90,7 @@ impl<M: Manager> Guard<M> {
     /// Gives it back as one that was not used.
     pub(crate) fn put_back(mut self) {
         if let Some(loan) = self.loan.take() {
-            let shared = Arc::clone(&loan.shared);
+            let shared = Counted::clone(&loan.shared);
             shared.put_back(loan);
         }
     }
@@ -140,7 +148,7 @@ impl<M: Manager> Returning<M> {
         }
         entry.needs_reset |= verdict == Release::Reset;
         if let Some(loan) = self.0.take() {
-            let shared = Arc::clone(&loan.shared);
+            let shared = Counted::clone(&loan.shared);
             shared.give_back(loan);
         }
     }
@@ -150,7 +158,7 @@ impl<M: Manager> Drop for Returning<M> {
     #[inline]
     fn drop(&mut self) {
         if let Some(loan) = self.0.take() {
-            let shared = Arc::clone(&loan.shared);
+            let shared = Counted::clone(&loan.shared);
             shared.discard(loan, CloseReason::Failed);
         }
     }

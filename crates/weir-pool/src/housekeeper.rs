@@ -3,29 +3,27 @@
 //! their own, each bounded in time, so that one that hangs holds up nothing else.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::Waker;
 
-use tokio::task::AbortHandle;
-use tokio::time::{sleep_until, timeout};
 use weir_core::Instant;
 use weir_pool_core::{CloseReason, Loan, SlotId, Todo};
 
 use crate::error::Failure;
 use crate::manager::Manager;
 use crate::shared::{Entry, Shared};
+use crate::sync::{AbortHandle, Counted, sleep_until, spawn, timeout};
 
-/// Runs until the pool is closed and empty.
-pub(crate) async fn keep<M: Manager>(shared: Arc<Shared<M>>) {
-    // If the runtime ends first: nobody will be served any more, and the connections go.
-    let _end = End(Arc::downgrade(&shared));
+/// Runs until the pool is closed and empty. Whatever ends it, `end` goes with it: also if the runtime never comes to run it.
+pub(crate) async fn keep<M: Manager>(shared: Counted<Shared<M>>, end: End<M>) {
+    let _end = end;
     let mut todo = Todo::default();
     let mut opening: HashMap<SlotId, AbortHandle> = HashMap::new();
     loop {
         let next = visit(&shared, &mut todo);
         opening.retain(|_, task| !task.is_finished());
         for slot in todo.open.drain(..) {
-            let task = tokio::spawn(open(Connecting { shared: Arc::clone(&shared), slot, ended: false }));
+            let task = spawn(open(Connecting { shared: Counted::clone(&shared), slot, ended: false }));
             opening.insert(slot, task.abort_handle());
         }
         for slot in todo.abandon.drain(..) {
@@ -34,11 +32,11 @@ pub(crate) async fn keep<M: Manager>(shared: Arc<Shared<M>>) {
             }
         }
         for (slot, entry, reason) in todo.close.drain(..) {
-            tokio::spawn(close(Closing { shared: Arc::clone(&shared), slot, reason }, entry));
+            spawn(close(Closing { shared: Counted::clone(&shared), slot, reason }, entry));
         }
         for loan in todo.check.drain(..) {
-            let checking = Checking { shared: Arc::clone(&shared), slot: loan.slot(), ended: false };
-            tokio::spawn(check(checking, loan));
+            let checking = Checking { shared: Counted::clone(&shared), slot: loan.slot(), ended: false };
+            spawn(check(checking, loan));
         }
         for (slot, since) in todo.leaks.drain(..) {
             report_leak(&shared, slot, since);
@@ -50,8 +48,9 @@ pub(crate) async fn keep<M: Manager>(shared: Arc<Shared<M>>) {
         match next {
             Some(at) => {
                 tokio::select! {
-                    () = sleep_until(shared.clock.at(at)) => {}
+                    biased;
                     () = shared.housekeeper.notified() => {}
+                    () = sleep_until(shared.clock.at(at)) => {}
                 }
             }
             None => shared.housekeeper.notified().await,
@@ -91,13 +90,13 @@ fn report_leak<M: Manager>(shared: &Shared<M>, slot: SlotId, since: Instant) {
 
 /// A connect in flight. If it does not come to its end (abandoned, panicked, the runtime ends), it has failed.
 struct Connecting<M: Manager> {
-    shared: Arc<Shared<M>>,
+    shared: Counted<Shared<M>>,
     slot: SlotId,
     ended: bool,
 }
 
 async fn open<M: Manager>(mut connecting: Connecting<M>) {
-    let shared = Arc::clone(&connecting.shared);
+    let shared = Counted::clone(&connecting.shared);
     let slot = connecting.slot;
     let limit = shared.lock().settings.connect_timeout();
     match timeout(limit, shared.manager.connect()).await {
@@ -106,7 +105,7 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
             shared.update(|state, now, wake| {
                 let entry = Entry {
                     conn,
-                    shared: Arc::clone(&shared),
+                    shared: Counted::clone(&shared),
                     opened: now,
                     checked: now,
                     needs_reset: false,
@@ -119,9 +118,11 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
             shared.connected.notify_waiters();
         }
         Ok(Err(error)) => {
-            shared.update(|state, now, _| state.last_failure = Some((Failure::Error(Arc::new(error)), now)));
+            let failure = Failure::Error(Arc::new(error));
+            // The one before is dropped outside the lock: its end is code of the user's.
+            drop(shared.update(|state, now, _| state.last_failure.replace((failure, now))));
         }
-        Err(_) => shared.update(|state, now, _| state.last_failure = Some((Failure::NoAnswer(limit), now))),
+        Err(_) => drop(shared.update(|state, now, _| state.last_failure.replace((Failure::NoAnswer(limit), now)))),
     }
 }
 
@@ -136,7 +137,7 @@ impl<M: Manager> Drop for Connecting<M> {
 
 /// A connection being closed; its place is free when this is dropped.
 struct Closing<M: Manager> {
-    shared: Arc<Shared<M>>,
+    shared: Counted<Shared<M>>,
     slot: SlotId,
     reason: CloseReason,
 }
@@ -155,13 +156,13 @@ impl<M: Manager> Drop for Closing<M> {
 
 /// A connection being looked at. If that does not come to a good end, it is dead.
 struct Checking<M: Manager> {
-    shared: Arc<Shared<M>>,
+    shared: Counted<Shared<M>>,
     slot: SlotId,
     ended: bool,
 }
 
 async fn check<M: Manager>(mut checking: Checking<M>, mut entry: Loan<Entry<M>>) {
-    let shared = Arc::clone(&checking.shared);
+    let shared = Counted::clone(&checking.shared);
     let limit = shared.lock().settings.validation_timeout;
     if shared.manager.is_broken(&mut entry.conn) {
         return;
@@ -187,15 +188,12 @@ impl<M: Manager> Drop for Checking<M> {
     }
 }
 
-/// What is left when the housekeeper ends, orderly or with its runtime.
-struct End<M: Manager>(Weak<Shared<M>>);
+/// The end of the housekeeper, orderly or with its runtime: nobody will be served any more, and the connections go.
+pub(crate) struct End<M: Manager>(pub(crate) Counted<Shared<M>>);
 
 impl<M: Manager> Drop for End<M> {
     fn drop(&mut self) {
-        let Some(shared) = self.0.upgrade() else { return };
-        shared.shut();
-        // Connections hold the pool: it goes when they do.
-        let idle = shared.lock().broker.take_all();
-        drop(idle);
+        self.0.shut();
+        self.0.end();
     }
 }

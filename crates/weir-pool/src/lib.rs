@@ -12,6 +12,7 @@ mod settings;
 mod shared;
 mod snapshot;
 mod stats;
+mod sync;
 mod wait;
 
 pub use endpoints::{

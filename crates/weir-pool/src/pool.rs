@@ -8,19 +8,20 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant as TokioInstant, timeout, timeout_at};
+use tokio::time::{Instant as TokioInstant, timeout_at};
 use weir_core::Instant;
 use weir_pool_core::{Loan, Refusal};
 
 use crate::clock::Clock;
 use crate::error::{AcquireError, Details, Refused};
 use crate::guard::Guard;
-use crate::housekeeper;
+use crate::housekeeper::{self, End};
 use crate::manager::Manager;
 use crate::settings::{Builder, Settings, SettingsError, check_size};
-use crate::shared::{Entry, Shared};
+use crate::shared::{Entry, Shared, State, needs_check};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
+use crate::sync::{Counted, spawn, timeout};
 use crate::wait::{Got, Limit, Wait};
 
 /// How long after its time-out a connect may take to end.
@@ -31,12 +32,12 @@ const END_OF_CONNECT: Duration = Duration::from_millis(100);
 /// # Fairness
 /// Callers are served first come, first served; a connection that comes back is handed to the first in line directly.
 pub struct Pool<M: Manager> {
-    pub(crate) shared: Arc<Shared<M>>,
+    pub(crate) shared: Counted<Shared<M>>,
     /// Counts the handles.
-    handle: Arc<Handle<M>>,
+    handle: Counted<Handle<M>>,
 }
 
-struct Handle<M: Manager>(Arc<Shared<M>>);
+struct Handle<M: Manager>(Counted<Shared<M>>);
 
 impl<M: Manager> Drop for Handle<M> {
     fn drop(&mut self) {
@@ -46,7 +47,7 @@ impl<M: Manager> Drop for Handle<M> {
 
 impl<M: Manager> Clone for Pool<M> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), handle: Arc::clone(&self.handle) }
+        Self { shared: Counted::clone(&self.shared), handle: Counted::clone(&self.handle) }
     }
 }
 
@@ -63,9 +64,10 @@ impl<M: Manager> Pool<M> {
 
     /// One of several pools with a common clock; `watch` is called when its evidence has changed.
     pub(crate) fn start_as(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Notify>>) -> Self {
-        let shared = Arc::new(Shared::new(manager, settings, clock, watch));
-        tokio::spawn(housekeeper::keep(Arc::clone(&shared)));
-        Self { handle: Arc::new(Handle(Arc::clone(&shared))), shared }
+        let shared = Counted::new(Shared::new(manager, settings, clock, watch));
+        let end = End(Counted::clone(&shared));
+        spawn(housekeeper::keep(Counted::clone(&shared), end));
+        Self { handle: Counted::new(Handle(Counted::clone(&shared))), shared }
     }
 
     /// A connection, within the pool's `acquire_timeout`: one deadline over waiting, connecting and validating.
@@ -107,17 +109,23 @@ impl<M: Manager> Pool<M> {
     /// # Errors
     /// [`Refused::NoneIdle`], or as [`Pool::acquire`].
     pub fn try_acquire(&self) -> Result<Guard<M>, AcquireError<M::Error>> {
-        let refused = match self.take_idle() {
-            // What must be awaited first is not for somebody who cannot wait.
-            Some(loan) if loan.is_fresh() => return Ok(Guard::new(loan)),
-            Some(loan) => {
-                self.shared.put_back(loan);
-                Refused::NoneIdle
-            }
-            None if self.shared.lock().broker.is_shut() => Refused::Closed,
-            None => Refused::NoneIdle,
-        };
-        Err(self.error(refused, Duration::ZERO))
+        let now = self.shared.clock.now();
+        let mut state = self.shared.lock();
+        let State { broker, validate_after, suspect_before, .. } = &mut *state;
+        // What must be awaited first is not for somebody who cannot wait.
+        let taken = broker.try_acquire(now, |loan| {
+            loan.needs_check = needs_check(loan, *validate_after, *suspect_before);
+            loan.is_fresh()
+        });
+        let (calls, shut) = (state.broker.calls_housekeeper(), state.broker.is_shut());
+        drop(state);
+        if calls {
+            self.shared.call();
+        }
+        match taken {
+            Some(loan) => Ok(Guard::new(loan)),
+            None => Err(self.error(if shut { Refused::Closed } else { Refused::NoneIdle }, Duration::ZERO)),
+        }
     }
 
     /// Calls `use_it` with a connection and gives it back.
@@ -252,16 +260,19 @@ impl<M: Manager> Pool<M> {
         let attempt = shared.lock().settings.connect_timeout();
         shared.update(|state, _, _| state.broker.warm_up(1));
         // The first attempt has its own time, whatever the limit is, and its end is waited for: it says why.
-        let until = shared.clock.at(asked + limit.max(attempt) + END_OF_CONNECT);
+        let until = shared.clock.at(asked + limit.max(attempt).saturating_add(END_OF_CONNECT));
         loop {
             let mut connected = pin!(shared.connected.notified());
             connected.as_mut().enable();
-            let (live, failed) = {
+            let (live, failed, shut) = {
                 let state = shared.lock();
-                (state.broker.live(), state.last_failure.is_some())
+                (state.broker.live(), state.last_failure.is_some(), state.broker.is_shut())
             };
             if live > 0 {
                 return Ok(());
+            }
+            if shut {
+                return Err(self.missed(Refusal::Closed, asked));
             }
             let late = shared.clock.now().since(asked) >= limit;
             if (failed && late) || timeout_at(until, connected).await.is_err() {
@@ -287,14 +298,6 @@ impl<M: Manager> Pool<M> {
             Err(Refusal::TurnedAway) => Err(Denied::TurnedAway),
             Err(refusal) => Err(Denied::Error(self.missed(refusal, wait.times().0))),
         }
-    }
-
-    fn take_idle(&self) -> Option<Loan<Entry<M>>> {
-        let now = self.shared.clock.now();
-        let mut state = self.shared.lock();
-        let mut loan = state.broker.try_acquire(now)?;
-        state.mark(&mut loan);
-        Some(loan)
     }
 
     /// Waits, with a timer if the time is the caller's own and it has to wait.
@@ -366,6 +369,7 @@ impl<M: Manager> Pool<M> {
                 Prepared::Ready(guard) => return Ok(guard),
                 Prepared::Dead => {}
                 Prepared::TimedOut => {
+                    shared.lock().broker.count_late();
                     return Err(self.missed(Refusal::TimedOut, asked));
                 }
             }
@@ -436,10 +440,12 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: Tok
             shared.manager.reset(&mut guard).await?;
         }
         if check {
+            let begun = shared.clock.now();
             match timeout(validation_timeout, shared.manager.check(&mut guard)).await {
                 Ok(checked) => checked?,
                 Err(_) => return Ok(false),
             }
+            guard.checked(begun);
         }
         shared.manager.on_acquire(&mut guard).await.map(|()| true)
     };

@@ -5,18 +5,19 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use weir_core::Instant;
-use weir_pool_core::{Broker, CloseReason, Evidence, Loan, LocalQuota};
+use weir_pool_core::{Broker, CloseReason, Evidence, Loan, LocalQuota, Ticket};
 
 use crate::clock::Clock;
 use crate::error::Failure;
 use crate::manager::Manager;
 use crate::settings::Settings;
+use crate::sync::{AtomicBool, Counted, Mutex, MutexGuard, Notify};
 
 pub(crate) struct Shared<M: Manager> {
     pub(crate) manager: M,
@@ -24,8 +25,10 @@ pub(crate) struct Shared<M: Manager> {
     state: Mutex<State<M>>,
     /// Held while settings are changed.
     pub(crate) changing: Mutex<()>,
-    /// Calls the housekeeper.
+    /// Calls the housekeeper ([`Shared::call`]).
     pub(crate) housekeeper: Notify,
+    /// There is no housekeeper any more.
+    ended: AtomicBool,
     /// Tells that a connect has ended, well or not.
     pub(crate) connected: Notify,
     /// Tells that the pool is closed and empty.
@@ -53,7 +56,7 @@ pub(crate) struct State<M: Manager> {
 pub(crate) struct Entry<M: Manager> {
     pub(crate) conn: M::Connection,
     /// Kept alive by its own connections; the last handle closes the pool, which empties it.
-    pub(crate) shared: Arc<Shared<M>>,
+    pub(crate) shared: Counted<Shared<M>>,
     pub(crate) opened: Instant,
     /// When it was opened or checked last.
     pub(crate) checked: Instant,
@@ -91,6 +94,7 @@ impl<M: Manager> Shared<M> {
             }),
             changing: Mutex::new(()),
             housekeeper: Notify::new(),
+            ended: AtomicBool::new(false),
             connected: Notify::new(),
             emptied: Notify::new(),
             watch,
@@ -116,12 +120,11 @@ impl<M: Manager> Shared<M> {
         drop(state);
         wake.into_iter().for_each(Waker::wake);
         self.tell(changed);
-        if calls {
-            self.housekeeper.notify_one();
+        if calls || emptied {
+            self.call();
         }
         if emptied {
             self.emptied.notify_waiters();
-            self.housekeeper.notify_one();
         }
         result
     }
@@ -146,6 +149,35 @@ impl<M: Manager> Shared<M> {
         });
     }
 
+    /// Calls the housekeeper, after the machine has asked for it.
+    pub(crate) fn call(&self) {
+        if self.ended.load(Ordering::Acquire) {
+            self.let_go();
+        } else {
+            self.housekeeper.notify_one();
+        }
+    }
+
+    /// The housekeeper ends. From now on what comes back is let go of by whoever brings it.
+    pub(crate) fn end(&self) {
+        // Before the lock: whoever brings something later sees it.
+        self.ended.store(true, Ordering::Release);
+        self.let_go();
+    }
+
+    /// Drops the connections that nobody uses: there is nobody to close them. They hold the pool, which goes when they do.
+    #[cold]
+    fn let_go(&self) {
+        let mut state = self.lock();
+        let left = state.broker.take_all();
+        let emptied = state.broker.is_empty();
+        drop(state);
+        drop(left);
+        if emptied {
+            self.emptied.notify_waiters();
+        }
+    }
+
     /// Takes back a sound connection: it goes to whoever waits, or becomes idle.
     #[inline]
     pub(crate) fn give_back(&self, loan: Loan<Entry<M>>) {
@@ -158,7 +190,7 @@ impl<M: Manager> Shared<M> {
             waker.wake();
         }
         if calls {
-            self.housekeeper.notify_one();
+            self.call();
         }
     }
 
@@ -174,19 +206,29 @@ impl<M: Manager> Shared<M> {
 
     /// A connection has turned out to be dead: those of its age are suspect.
     pub(crate) fn failed(&self, error: M::Error) {
-        self.update(|state, now, _| {
-            state.last_failure = Some((Failure::Error(Arc::new(error)), now));
+        let failure = Failure::Error(Arc::new(error));
+        // The one before is dropped outside the lock: its end is code of the user's.
+        drop(self.update(|state, now, _| {
             state.suspect_before = now;
-        });
+            state.last_failure.replace((failure, now))
+        }));
     }
 
     /// Closes the pool for good. The housekeeper empties it.
     pub(crate) fn shut(&self) {
         self.update(|state, _, wake| state.broker.shut(wake));
+        // Those who warm it up wait in vain.
+        self.connected.notify_waiters();
     }
 }
 
 impl<M: Manager> State<M> {
+    /// The waker of one who leaves the line, to be dropped outside the lock: a task may end with its last waker.
+    pub(crate) fn take_waker(&mut self, ticket: Ticket) -> Option<Waker> {
+        let waker = self.broker.waiting_mut(ticket)?;
+        Some(std::mem::replace(waker, Waker::noop().clone()))
+    }
+
     /// Puts new settings in force.
     pub(crate) fn install(&mut self, settings: Settings, now: Instant) {
         self.broker.quota().set_max(settings.max_size);
@@ -197,10 +239,19 @@ impl<M: Manager> State<M> {
         self.broker.resized(now);
     }
 
-    /// Notes whether the connection must be looked at before it is used: nobody has used it for long, or others of its age were
-    /// dead.
+    /// Notes whether the connection must be looked at before it is used.
     #[inline]
     pub(crate) fn mark(&self, loan: &mut Loan<Entry<M>>) {
-        loan.needs_check = loan.quiet() >= self.validate_after || loan.checked < self.suspect_before;
+        loan.needs_check = needs_check(loan, self.validate_after, self.suspect_before);
     }
+}
+
+/// Whether nobody has used a connection for long, or others of its age were dead.
+#[inline]
+pub(crate) fn needs_check<M: Manager>(
+    loan: &Loan<Entry<M>>,
+    validate_after: Duration,
+    suspect_before: Instant,
+) -> bool {
+    loan.quiet() >= validate_after || loan.checked < suspect_before
 }

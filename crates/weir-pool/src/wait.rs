@@ -2,8 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::MutexGuard;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use weir_core::Instant;
@@ -11,6 +10,7 @@ use weir_pool_core::{Acquired, Loan, Refusal, Ticket};
 
 use crate::manager::Manager;
 use crate::shared::{Entry, Shared, State};
+use crate::sync::MutexGuard;
 
 /// What a caller gets: one pointer, or why not.
 pub(crate) type Got<M> = Result<Loan<Entry<M>>, Refusal>;
@@ -70,7 +70,11 @@ impl<'a, M: Manager> Wait<'a, M> {
         match state.broker.acquire(now) {
             Acquired::Ready(mut loan) => {
                 state.mark(&mut loan);
+                let calls = state.broker.calls_housekeeper();
                 drop(state);
+                if calls {
+                    self.shared.call();
+                }
                 self.place = Place::Done;
                 Poll::Ready(Ok(loan))
             }
@@ -94,7 +98,7 @@ impl<'a, M: Manager> Wait<'a, M> {
         let calls = state.broker.calls_housekeeper();
         drop(state);
         if calls {
-            self.shared.housekeeper.notify_one();
+            self.shared.call();
         }
         Poll::Pending
     }
@@ -104,34 +108,44 @@ impl<'a, M: Manager> Wait<'a, M> {
         let calls = state.broker.calls_housekeeper();
         drop(state);
         if calls {
-            self.shared.housekeeper.notify_one();
+            self.shared.call();
         }
         self.place = Place::Done;
         Poll::Ready(Err(refusal))
     }
 
     fn look(&mut self, ticket: Ticket, cx: &Context<'_>) -> Poll<Got<M>> {
-        let mut state = self.shared.lock();
-        match state.broker.fetch(ticket) {
-            None => {
-                let old = state.broker.waiting_mut(ticket).and_then(|waker| {
-                    (!waker.will_wake(cx.waker())).then(|| std::mem::replace(waker, cx.waker().clone()))
-                });
-                drop(state);
-                // Of another executor, maybe: its code runs outside the lock.
-                drop(old);
-                Poll::Pending
-            }
-            Some(Ok(mut loan)) => {
-                state.mark(&mut loan);
-                drop(state);
-                self.place = Place::Done;
-                Poll::Ready(Ok(loan))
-            }
-            Some(Err(refusal)) => {
-                drop(state);
-                self.place = Place::Done;
-                Poll::Ready(Err(refusal))
+        // Wakers are the code of an executor: they are cloned and dropped outside the lock.
+        let mut spare: Option<Waker> = None;
+        loop {
+            let mut state = self.shared.lock();
+            match state.broker.fetch(ticket) {
+                None => {
+                    let known = state.broker.waiting_mut(ticket).filter(|waker| !waker.will_wake(cx.waker()));
+                    match (known, &mut spare) {
+                        (Some(known), Some(spare)) => std::mem::swap(known, spare),
+                        // Moved to another task: once more, with its waker.
+                        (Some(_), None) => {
+                            drop(state);
+                            spare = Some(cx.waker().clone());
+                            continue;
+                        }
+                        (None, _) => {}
+                    }
+                    drop(state);
+                    return Poll::Pending;
+                }
+                Some(Ok(mut loan)) => {
+                    state.mark(&mut loan);
+                    drop(state);
+                    self.place = Place::Done;
+                    return Poll::Ready(Ok(loan));
+                }
+                Some(Err(refusal)) => {
+                    drop(state);
+                    self.place = Place::Done;
+                    return Poll::Ready(Err(refusal));
+                }
             }
         }
     }
@@ -149,7 +163,12 @@ impl<'a, M: Manager> Wait<'a, M> {
     /// Leaves the line because the caller's own time is over.
     pub(crate) fn end(mut self: Pin<&mut Self>) {
         if let Place::Line(ticket) = std::mem::replace(&mut self.place, Place::Done) {
-            self.shared.update(|state, now, wake| wake.extend(state.broker.leave_late(ticket, now)));
+            let late = self.shared.update(|state, now, wake| {
+                let own = state.take_waker(ticket);
+                wake.extend(state.broker.leave_late(ticket, now));
+                own
+            });
+            drop(late);
         }
     }
 }
@@ -170,6 +189,11 @@ impl<M: Manager> Future for Wait<'_, M> {
 impl<M: Manager> Drop for Wait<'_, M> {
     fn drop(&mut self) {
         let Place::Line(ticket) = self.place else { return };
-        self.shared.update(|state, now, wake| wake.extend(state.broker.leave(ticket, now)));
+        let gone = self.shared.update(|state, now, wake| {
+            let own = state.take_waker(ticket);
+            wake.extend(state.broker.leave(ticket, now));
+            own
+        });
+        drop(gone);
     }
 }

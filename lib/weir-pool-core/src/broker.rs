@@ -211,14 +211,20 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.acquire_none(now)
     }
 
-    /// Like [`Broker::acquire`], for a caller that will not wait: it is not counted if it gets nothing.
-    pub fn try_acquire(&mut self, now: Instant) -> Option<Loan<C>> {
+    /// Like [`Broker::acquire`], for a caller that will not wait and takes only what `is_fit` says: it is not counted if it gets
+    /// nothing.
+    pub fn try_acquire(&mut self, now: Instant, is_fit: impl FnOnce(&mut Loan<C>) -> bool) -> Option<Loan<C>> {
         if !self.line.is_empty() || !self.open {
             return None;
         }
-        let loan = self.lend_idle(now)?;
-        self.unwaited += 1;
-        Some(loan)
+        let mut loan = self.lend_idle(now)?;
+        if is_fit(&mut loan) {
+            self.unwaited += 1;
+            return Some(loan);
+        }
+        let woken = self.put_back(loan, now);
+        debug_assert!(woken.is_none(), "nobody is in line");
+        None
     }
 
     fn acquire_none(&mut self, now: Instant) -> Acquired<C> {
@@ -231,8 +237,6 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             self.cold.opener.refused();
             self.call_opener();
             Refusal::Down
-        } else if self.line.len() >= self.cold.params.waiters_max as usize {
-            Refusal::LineFull
         } else {
             return Acquired::Wait;
         };
@@ -240,19 +244,22 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         Acquired::Refused(refusal)
     }
 
-    /// Gets in line, after [`Acquired::Wait`]. The housekeeper ends the waiting at `deadline`; with `None` the caller does that
+    /// Gets in line, after [`Acquired::Wait`]; the caller comes back if the line is full. The housekeeper ends the waiting at `deadline`; with `None` the caller does that
     /// itself ([`Broker::leave`]). Deadlines given here must not fall from one call to the next (all callers have the same
     /// time-out); one that does is met late, when those before it are.
     pub fn join(&mut self, who: W, deadline: Option<Instant>, now: Instant) -> Result<Ticket, W> {
         self.stand(who, deadline, false, now)
     }
 
-    /// Gets in line before everybody else: for a caller whose connection has just turned out to be dead.
+    /// Gets in line before everybody else, however long it is: for a caller whose connection has just turned out to be dead.
     pub fn rejoin(&mut self, who: W, deadline: Option<Instant>, now: Instant) -> Result<Ticket, W> {
         self.stand(who, deadline, true, now)
     }
 
     fn stand(&mut self, who: W, deadline: Option<Instant>, first: bool, now: Instant) -> Result<Ticket, W> {
+        if !first && self.is_full() {
+            return Err(who);
+        }
         self.begin_line(now);
         let deadline = deadline.unwrap_or(Instant::FAR);
         let waiting = Waiting { who, asked: now, deadline };
@@ -262,11 +269,19 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         Ok(ticket)
     }
 
+    /// Whether the line takes nobody more, who is counted as refused.
+    fn is_full(&mut self) -> bool {
+        let full = self.line.len() >= self.cold.params.waiters_max as usize;
+        self.cold.refused += u64::from(full);
+        full
+    }
+
     fn begin_line(&mut self, now: Instant) {
         if self.line.is_empty() {
             // How fast it moves is measured from here.
             self.update_hold(now);
             self.cold.marks = [(self.sums(), now); 2];
+            self.call_for_hung();
         }
     }
 
@@ -306,8 +321,13 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// A caller that ends its waiting itself has gone away because its time is over: as [`Broker::leave`], and it is counted.
     #[must_use]
     pub fn leave_late(&mut self, ticket: Ticket, now: Instant) -> Option<W> {
-        self.cold.timed_out += 1;
+        self.count_late();
         self.leave(ticket, now)
+    }
+
+    /// The time of a caller that had got a connection was over before it could use it.
+    pub fn count_late(&mut self) {
+        self.cold.timed_out += 1;
     }
 
     /// A use is over and the connection is sound: it goes to the first in line, who is returned to be told, or becomes idle.
@@ -541,10 +561,21 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.evict_all();
     }
 
-    /// Takes out the connections that are not lent, for an owner that ends without its housekeeper. They hold their places.
+    /// Takes out the connections that are not lent, for an owner whose housekeeper has ended: their places are free. It is called
+    /// again when there is something to do after that, which is to take out what has come back.
     pub fn take_all(&mut self) -> Vec<C> {
-        let idle = self.seats.iter_mut().filter_map(Option::take).map(|loan| loan.0.conn);
-        idle.chain(self.cold.closing.drain(..).map(|(_, conn, _)| conn)).collect()
+        let mut all = Vec::new();
+        for loan in self.seats.iter_mut().filter_map(Option::take) {
+            self.pool.remove(loan.slot(), &self.quota, CloseReason::Shutdown);
+            all.push(loan.0.conn);
+        }
+        for (slot, conn, reason) in self.cold.closing.drain(..) {
+            self.pool.remove(slot, &self.quota, reason);
+            all.push(conn);
+        }
+        self.housekeeper_at = Instant::FAR;
+        self.check_invariants();
+        all
     }
 
     /// Whether [`Broker::shut`] has been called.

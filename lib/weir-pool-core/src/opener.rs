@@ -209,9 +209,9 @@ impl Opener {
         self.failed_at = now;
         let doubled = self.params.backoff.saturating_mul(1 << self.failures.min(20));
         let pause = doubled.min(self.params.backoff_max);
-        let half = pause / 2;
-        let share = hash::reduce(hash::splitmix64(seed), 1 << 20) as u32;
-        self.not_before = began + half + (half * share) / (1 << 20);
+        let half = u64::try_from((pause / 2).as_nanos()).unwrap_or(u64::MAX);
+        let share = hash::reduce(hash::splitmix64(seed), half.saturating_add(1));
+        self.not_before = began + Duration::from_nanos(half) + Duration::from_nanos(share);
         self.failures = self.failures.saturating_add(1);
     }
 

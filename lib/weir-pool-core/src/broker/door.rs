@@ -27,6 +27,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// Gets in line where somebody stands who has waited since `asked`: for a caller who was turned away elsewhere. Otherwise as
     /// [`Broker::join`]. Walks over those who have asked later.
     pub fn join_since(&mut self, who: W, asked: Instant, deadline: Option<Instant>, now: Instant) -> Result<Ticket, W> {
+        if self.is_full() {
+            return Err(who);
+        }
         let mut at = self.line.first().map(|(ticket, _)| ticket);
         while let Some(ticket) = at
             && self.line.waiting_mut(ticket).is_some_and(|waiting| waiting.asked <= asked)

@@ -108,6 +108,17 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
                 closing.push((slot, loan.0.conn, reason));
             }
         });
+        self.trim(now);
+    }
+
+    /// Somebody gets in line where nobody was: connects that hang are given up from now on.
+    pub(super) fn call_for_hung(&mut self) {
+        if self.cold.openings.is_empty() {
+            return;
+        }
+        let patience = self.cold.opener.patience();
+        let first = self.cold.openings.iter().find(|opening| !opening.hung);
+        self.call_housekeeper(first.map_or(Instant::ZERO, |first| first.since + patience));
     }
 
     /// Gives idle connections to those in line.
@@ -125,7 +136,8 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             self.cold.open_at = Some(Instant::FAR);
             return;
         }
-        if self.live() >= self.cold.warm_to {
+        let no_place = self.quota.room() == 0 && self.cold.openings.is_empty();
+        if self.live() >= self.cold.warm_to || no_place {
             self.cold.warm_to = 0;
         }
         for _ in 0..self.cold.opener.want(&self.demand(now), now) {

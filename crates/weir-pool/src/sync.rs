@@ -1,0 +1,21 @@
+//! What the pool stands on where threads meet: the lock, the count of who shares it, and waiting. The standard library's and
+//! tokio's; in the models (`--cfg weir_loom`) loom's, which tries every interleaving.
+//!
+//! The name is not `loom`, because that would change tokio, too.
+
+#[cfg(not(weir_loom))]
+mod real {
+    pub(crate) use std::sync::atomic::AtomicBool;
+    pub(crate) use std::sync::{Arc as Counted, Mutex, MutexGuard};
+    pub(crate) use tokio::spawn;
+    pub(crate) use tokio::sync::Notify;
+    pub(crate) use tokio::task::AbortHandle;
+    pub(crate) use tokio::time::{sleep_until, timeout};
+}
+#[cfg(not(weir_loom))]
+pub(crate) use real::*;
+
+#[cfg(weir_loom)]
+mod model;
+#[cfg(weir_loom)]
+pub(crate) use model::*;
