@@ -29,7 +29,7 @@ fn index(value: u64) -> usize {
     if value < SUB {
         return value as usize;
     }
-    let exponent = 63 - value.leading_zeros();
+    let exponent = value.ilog2();
     let shift = exponent - SUB_BITS;
     (u64::from(shift + 1) * SUB + ((value >> shift) - SUB)) as usize
 }

@@ -22,11 +22,31 @@
 
 pub mod allocations;
 pub mod cell;
+pub mod child;
+pub mod cli;
+pub mod figures;
 pub mod histogram;
+pub mod java;
 pub mod load;
+pub mod options;
 pub mod peers;
+pub mod rank;
+pub mod report;
+pub mod run;
+pub mod scene;
 pub mod stub;
 pub mod world;
 
 /// What fails is told in a sentence.
 pub type Outcome<T = ()> = Result<T, String>;
+
+/// The folder of this crate.
+pub fn home() -> std::path::PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+/// The root folder of the project.
+pub fn root() -> std::path::PathBuf {
+    let home = home();
+    home.ancestors().nth(2).unwrap_or(&home).to_owned()
+}

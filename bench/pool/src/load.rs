@@ -163,8 +163,14 @@ impl Load {
     }
 }
 
+/// Tokio as the peers get it.
+pub(crate) fn runtime(workers: usize) -> Outcome<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(workers).enable_all().build().map_err(|e| e.to_string())
+}
+
 #[expect(clippy::disallowed_methods, reason = "a measuring window has a length; nothing is waited for")]
-fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
@@ -184,11 +190,7 @@ fn limits(spec: &Spec) -> Limits {
 /// If the pool cannot be filled or the tasks do not start.
 pub fn run_async<P: AsyncPool>(spec: &Spec) -> Outcome<Raw> {
     let workers = if spec.tasks == 1 { 1 } else { 2 };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
+    let runtime = runtime(workers)?;
     let world = World::new(spec.server);
     let pool = runtime.block_on(async {
         let pool = P::build(Arc::clone(&world), limits(spec)).await?;

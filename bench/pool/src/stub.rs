@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::Outcome;
 use crate::world::MESSAGE;
 
-/// Serves until the process ends. The first line of its output is its address.
+/// Serves until its standard input ends, that is at the latest when the process that started it does. The first line of its
+/// output is its address.
 ///
 /// # Errors
 /// If there is no port, or no runtime.
@@ -18,10 +19,20 @@ pub fn serve(delay: Duration) -> Outcome {
     runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|e| e.to_string())?;
         println!("{}", listener.local_addr().map_err(|e| e.to_string())?);
+        let (ended, mut end) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            let _ = ended.send(());
+        });
         loop {
-            let (stream, _) = listener.accept().await.map_err(|e| e.to_string())?;
-            // Ends when the other side closes.
-            tokio::spawn(answer(stream, delay));
+            tokio::select! {
+                accepted = listener.accept() => {
+                    let (stream, _) = accepted.map_err(|e| e.to_string())?;
+                    // Ends when the other side closes.
+                    tokio::spawn(answer(stream, delay));
+                }
+                _ = &mut end => return Ok(()),
+            }
         }
     })
 }

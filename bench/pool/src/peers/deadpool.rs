@@ -38,11 +38,8 @@ impl AsyncPool for Deadpool {
         let mut builder = Pool::builder(Opener(world)).max_size(limits.size as usize);
         if limits.acquire_timeout.is_some() {
             let limit = limits.acquire_timeout;
-            builder = builder.runtime(Runtime::Tokio1).timeouts(Timeouts {
-                wait: limit,
-                create: limit,
-                recycle: limit,
-            });
+            builder =
+                builder.runtime(Runtime::Tokio1).timeouts(Timeouts { wait: limit, create: limit, recycle: limit });
         }
         builder.build().map(Self).map_err(|e| e.to_string())
     }
@@ -53,7 +50,7 @@ impl AsyncPool for Deadpool {
     }
 
     #[inline]
-    fn conn<'a>(guard: &'a mut Object<Opener>) -> &'a mut Conn {
+    fn conn(guard: &mut Object<Opener>) -> &mut Conn {
         guard
     }
 }

@@ -57,7 +57,7 @@ impl AsyncPool for Mobc {
     }
 
     #[inline]
-    fn conn<'a>(guard: &'a mut Connection<Opener>) -> &'a mut Conn {
+    fn conn(guard: &mut Connection<Opener>) -> &mut Conn {
         guard
     }
 }

@@ -5,37 +5,39 @@
 //! half a second); and the time-out of an acquire is the same, 30 s, which is the default of most. deadpool has none by
 //! default, and gets one only where the scenario asks for it.
 
-mod bb8;
-mod deadpool;
-mod mobc;
-mod r2d2;
-mod sqlx;
-mod weir;
+pub mod bb8;
+pub mod deadpool;
+pub mod mobc;
+pub mod r2d2;
+pub mod sqlx;
+pub mod weir;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use bb8::Bb8;
-pub use deadpool::Deadpool;
-pub use mobc::Mobc;
-pub use r2d2::R2d2;
-pub use sqlx::Sqlx;
-pub use weir::Weir;
-
-use crate::Outcome;
+use crate::cell::{Raw, Spec};
+use crate::scene::{Down, Spike};
 use crate::world::{BlockingConn, Conn, World};
+use crate::{Outcome, load, scene};
 
 /// The peer that the others are compared with.
 pub const OURS: &str = "weir";
 
-/// What runs the tasks of a peer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// Two workers of tokio.
-    Tokio,
-    /// A thread per task.
-    Threads,
+/// What a peer's cells and scenes are run by.
+#[derive(Clone, Copy, Debug)]
+pub enum Runs {
+    /// A Rust pool.
+    Rust {
+        /// A thread per task and not a task of tokio.
+        threads: bool,
+        /// A cell.
+        cell: fn(&Spec) -> Outcome<Raw>,
+        /// A spike.
+        spike: fn(Duration) -> Outcome<Spike>,
+        /// A database that does not answer.
+        down: fn() -> Outcome<Down>,
+    },
     /// A thread per task of a Java virtual machine.
     Java,
 }
@@ -45,21 +47,46 @@ pub enum Kind {
 pub struct Peer {
     /// What it is called on the command line and in tables.
     pub name: &'static str,
+    /// Its package in Cargo.lock.
+    pub package: &'static str,
     /// What runs it.
-    pub kind: Kind,
-    /// Its package in Cargo.lock; none for HikariCP.
-    pub package: Option<&'static str>,
+    pub runs: Runs,
+}
+
+impl Peer {
+    /// Whether its tasks are threads.
+    pub fn has_threads(&self) -> bool {
+        !matches!(self.runs, Runs::Rust { threads: false, .. })
+    }
+}
+
+const fn tasks<P: AsyncPool>() -> Runs {
+    Runs::Rust {
+        threads: false,
+        cell: load::run_async::<P>,
+        spike: scene::spike_async::<P>,
+        down: scene::down_async::<P>,
+    }
+}
+
+const fn threads<P: BlockingPool>() -> Runs {
+    Runs::Rust {
+        threads: true,
+        cell: load::run_threads::<P>,
+        spike: scene::spike_threads::<P>,
+        down: scene::down_threads::<P>,
+    }
 }
 
 /// The pools, in the order of the tables.
 pub const PEERS: &[Peer] = &[
-    Peer { name: OURS, kind: Kind::Tokio, package: Some("weir-pool") },
-    Peer { name: "bb8", kind: Kind::Tokio, package: Some("bb8") },
-    Peer { name: "deadpool", kind: Kind::Tokio, package: Some("deadpool") },
-    Peer { name: "mobc", kind: Kind::Tokio, package: Some("mobc") },
-    Peer { name: "sqlx", kind: Kind::Tokio, package: Some("sqlx-core") },
-    Peer { name: "r2d2", kind: Kind::Threads, package: Some("r2d2") },
-    Peer { name: "hikaricp", kind: Kind::Java, package: None },
+    Peer { name: OURS, package: "weir-pool", runs: tasks::<weir::Weir>() },
+    Peer { name: "bb8", package: "bb8", runs: tasks::<bb8::Bb8>() },
+    Peer { name: "deadpool", package: "deadpool", runs: tasks::<deadpool::Deadpool>() },
+    Peer { name: "mobc", package: "mobc", runs: tasks::<mobc::Mobc>() },
+    Peer { name: "sqlx", package: "sqlx-core", runs: tasks::<sqlx::Sqlx>() },
+    Peer { name: "r2d2", package: "r2d2", runs: threads::<r2d2::R2d2>() },
+    Peer { name: "hikaricp", package: "libhikaricp-java", runs: Runs::Java },
 ];
 
 /// The row of a name.
@@ -84,7 +111,7 @@ pub struct Limits {
     pub size: u32,
     /// Connections to keep open ahead of demand; `None` is the peer's default.
     pub min_idle: Option<u32>,
-    /// `None` is [`ACQUIRE_TIMEOUT`], and none at all where that is the peer's default.
+    /// `None` is 30 s, and none at all where that is the peer's default.
     pub acquire_timeout: Option<Duration>,
 }
 

@@ -306,7 +306,7 @@ impl AsyncPool for Sqlx {
     }
 
     #[inline]
-    fn conn<'a>(guard: &'a mut PoolConnection<Nothing>) -> &'a mut Conn {
+    fn conn(guard: &mut PoolConnection<Nothing>) -> &mut Conn {
         &mut guard.0
     }
 }

@@ -48,7 +48,7 @@ impl AsyncPool for Weir {
     }
 
     #[inline]
-    fn conn<'a>(guard: &'a mut Guard<Opener>) -> &'a mut Conn {
+    fn conn(guard: &mut Guard<Opener>) -> &mut Conn {
         guard
     }
 }
