@@ -239,17 +239,24 @@ public final class PoolBench {
         int warm = 5;
         long aftermath = TimeUnit.MILLISECONDS.toNanos(1_500);
         StubDataSource source = new StubDataSource(null);
-        HikariDataSource pool = pool(source, callers, warm, 30_000);
-        awaitOpen(source, warm);
+        source.connectMillis = 150;
+        HikariDataSource pool = pool(source, callers, 0, 30_000);
+        List<Connection> held = new ArrayList<>();
+        for (int at = 0; at < warm; at++) {
+            held.add(pool.getConnection());
+        }
+        for (Connection connection : held) {
+            connection.close();
+        }
         // Loads and compiles the classes that a first call needs.
         for (int at = 0; at < 20_000; at++) {
             pool.getConnection().close();
         }
         Thread.sleep(200);
-        source.connectMillis = 150;
         long opened = source.opened.get();
+        long open = source.open.get();
         List<Long> waits = Collections.synchronizedList(new ArrayList<>());
-        AtomicLong held = new AtomicLong();
+        AtomicLong holds = new AtomicLong();
         AtomicLong served = new AtomicLong();
         AtomicInteger failed = new AtomicInteger();
         CountDownLatch start = new CountDownLatch(1);
@@ -267,7 +274,7 @@ public final class PoolBench {
                         Thread.sleep(queryMillis);
                     }
                     waits.add(got - asked);
-                    held.addAndGet(now() - got);
+                    holds.addAndGet(now() - got);
                 } catch (Exception e) {
                     failed.incrementAndGet();
                 }
@@ -291,7 +298,7 @@ public final class PoolBench {
         }
         List<Long> sorted = new ArrayList<>(waits);
         Collections.sort(sorted);
-        return "{\"waits\":" + sorted + ",\"hold\":" + held.get() / Math.max(1, sorted.size()) + ",\"served\":" + served.get()
+        return "{\"warm\":" + open + ",\"waits\":" + sorted + ",\"hold\":" + holds.get() / Math.max(1, sorted.size()) + ",\"served\":" + served.get()
             + ",\"opened\":" + (source.opened.get() - opened) + ",\"all_open\":" + (allOpen < 0 ? "null" : allOpen) + ",\"failed\":"
             + (callers - sorted.size()) + "}";
     }

@@ -38,8 +38,9 @@ usage: cargo run --release -p bench-pool -- [VERB] [OPTIONS]
   --list            names of pools and uses, with versions
 
 Progress goes to the error output. Every cell is a process of its own and is ended when it hangs. The end tells in how many
-rows weir-pool is behind, and behind whom. A row is a tie if the median of the ratios, round by round, is no further from 1
-than half the distance between the least and the greatest: with one round nothing is a tie, so take three or more.
+rows weir-pool is behind, and behind whom. Pools are compared by the ratios of their figures in the same round. They are tied
+if the rounds disagree about who is better and the median is no further from 1 than half the distance between the least and the
+greatest ratio, or within 2 %. Few rounds make few ties: take five or more.
 `p99` counts waits that have not ended with their age. `p99 even` is the p99 of callers that ask at an even pace: where some
 are starved, their few long waits do not vanish among the many short ones of the others.
 

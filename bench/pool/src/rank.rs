@@ -1,10 +1,13 @@
 //! Who is first, and what is a tie.
 //!
-//! Two peers are compared by the ratio of their figures in the same round, which a drift of the machine touches little. The
-//! spread of a comparison is half the distance between its least and its greatest ratio. A median ratio that is no further
-//! from 1 than that is a tie.
+//! Two peers are compared by the ratio of their figures in the same round, which a drift of the machine touches little. They are
+//! tied if rounds speak for either, that is 1 lies between the least and the greatest ratio, and the median is no further from 1
+//! than half the distance between these two; or if the median is as near to 1 as the figures are exact ([`EXACT`]).
 
 use std::fmt;
+
+/// What is no difference: waits are counted in buckets that are up to 1.6 % wide.
+pub const EXACT: f64 = 0.02;
 
 /// A figure of one peer, by round.
 pub type Rounds = Vec<(u32, f64)>;
@@ -36,7 +39,9 @@ impl Standing {
 
     /// Whether the two are the same within what differs from round to round.
     pub fn is_tie(&self) -> bool {
-        (self.ratio - 1.0).abs() <= (self.range.1 - self.range.0) / 2.0
+        let (least, most) = self.range;
+        let off = (self.ratio - 1.0).abs();
+        off <= EXACT || (least <= 1.0 && 1.0 <= most && off <= (most - least) / 2.0)
     }
 
     /// Whether ours is behind.
@@ -134,6 +139,11 @@ mod tests {
         assert!(close.is_tie() && !close.is_behind());
         let behind = Standing::of(&rounds(&[90.0, 91.0, 89.0]), &rounds(&[100.0; 3]), true).unwrap();
         assert!(!behind.is_tie() && behind.is_behind());
+        // All rounds agree, some more than others.
+        let ahead = Standing::of(&rounds(&[131.0, 120.0, 280.0]), &rounds(&[100.0; 3]), true).unwrap();
+        assert!(!ahead.is_tie());
+        let same = Standing::of(&rounds(&[98.5]), &rounds(&[100.0]), true).unwrap();
+        assert!(same.is_tie());
         // One lucky round in four does not hide a clear loss.
         let lucky = Standing::of(&rounds(&[60.0, 60.0, 60.0, 105.0]), &rounds(&[100.0; 4]), true).unwrap();
         assert!(lucky.is_behind());

@@ -199,12 +199,12 @@ fn spikes(options: &Options, about: &str) -> Outcome {
             scene::WARM,
             scene::CONNECT
         );
-        out.push_str("| pool | round | all served after | by 10 × hold | wait p50 | max | connections opened | all open after | failed |\n");
-        out.push_str(&"|---".repeat(9));
+        out.push_str("| pool | round | open before | all served after | by 10 × hold | wait p50 | max | opened | all open after | failed |\n");
+        out.push_str(&"|---".repeat(10));
         out.push_str("|\n");
         let rows = scenes(options, "spike-of", &[millis(query)], |_, seen: Outcome<Spike>| match seen {
             Ok(spike) => spike_line(&spike),
-            Err(why) => format!("{} ||||||", why.lines().next().unwrap_or_default()),
+            Err(why) => format!("{} |||||||", why.lines().next().unwrap_or_default()),
         });
         out.push_str(&rows);
         out.push('\n');
@@ -217,7 +217,8 @@ fn spike_line(spike: &Spike) -> String {
     // The open connections alone need a tenth of the callers' time.
     let ideal = spike.hold as f64 * f64::from(scene::CALLERS / scene::WARM);
     format!(
-        "{} | {:.2} | {} | {} | {} | {} | {}",
+        "{} | {} | {:.2} | {} | {} | {} | {} | {}",
+        spike.warm,
         time(spike.served as f64),
         spike.served as f64 / ideal.max(1.0),
         time(percentile(&waits, 0.5)),
@@ -317,7 +318,11 @@ mod tests {
 
     #[test]
     fn a_spike_is_judged_by_what_the_open_connections_can_do() {
-        let spike = Spike { waits: vec![1_000; 50], hold: 2_000_000, served: 23_000_000, ..Spike::default() };
-        assert!(spike_line(&spike).starts_with("23 ms | 1.15 | 1.0 µs | 1.0 µs | 0 | – | 0"), "{}", spike_line(&spike));
+        let spike = Spike { warm: 5, waits: vec![1_000; 50], hold: 2_000_000, served: 23_000_000, ..Spike::default() };
+        assert!(
+            spike_line(&spike).starts_with("5 | 23 ms | 1.15 | 1.0 µs | 1.0 µs | 0 | – | 0"),
+            "{}",
+            spike_line(&spike)
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Two scenes that show what a pool does when connects are slow, and when they do not end.
 //!
-//! **Spike**: fifty callers at once on five open connections of a pool of at most fifty; a connect takes 150 ms. With queries of
-//! 2 ms the five do the work in 20 ms, and every connect is one too many; with queries of 2 s nothing else helps.
+//! **Spike**: fifty callers at once on five open connections of a pool of at most fifty that keeps none open ahead of demand; a
+//! connect takes 150 ms. With queries of 2 ms the five do the work in 20 ms, and every connect is one too many; with queries of
+//! 2 s nothing else helps.
 //!
 //! **Down**: connects never end; twenty callers on a pool of ten want a connection within a second. Then the database is back,
 //! and one more caller asks. Connects that hang by then go on hanging, as those do whose packets were lost.
@@ -44,6 +45,8 @@ const BACK_WATCH: Duration = Duration::from_secs(5);
 /// What was seen of a spike. Times are nanoseconds from its beginning.
 #[derive(Clone, PartialEq, Default, Serialize, Deserialize, Debug)]
 pub struct Spike {
+    /// Connections that were open before it.
+    pub warm: u64,
     /// How long each caller waited.
     pub waits: Vec<u64>,
     /// How long a connection was held on average.
@@ -83,7 +86,7 @@ fn nanos(time: Duration) -> u64 {
 type Report = Result<(Duration, Duration), (Duration, String)>;
 
 fn spike_limits() -> Limits {
-    Limits { size: CALLERS, min_idle: Some(WARM), acquire_timeout: None }
+    Limits { size: CALLERS, min_idle: Some(0), acquire_timeout: None }
 }
 
 fn down_limits() -> Limits {
@@ -93,9 +96,8 @@ fn down_limits() -> Limits {
 /// Watches a spike from outside.
 fn watch_spike(world: &World, query: Duration, begin: impl FnOnce(mpsc::Sender<Report>)) -> Spike {
     pause(REST);
-    world.set_connect_time(CONNECT);
     let opened = world.opened();
-    let mut spike = Spike::default();
+    let mut spike = Spike { warm: world.open(), ..Spike::default() };
     let mut hold = Duration::ZERO;
     let (to, reports) = mpsc::channel();
     let begun = Instant::now();
@@ -181,6 +183,7 @@ async fn caller<P: AsyncPool>(pool: P, query: Duration, to: mpsc::Sender<Report>
 pub fn spike_async<P: AsyncPool>(query: Duration) -> Outcome<Spike> {
     let runtime = load::runtime(2)?;
     let world = World::new(None);
+    world.set_connect_time(CONNECT);
     let pool = runtime.block_on(async {
         let pool = P::build(Arc::clone(&world), spike_limits()).await?;
         fill(&pool, WARM).await?;
@@ -252,6 +255,7 @@ fn call_all<P: BlockingPool>(pool: &P, count: u32, query: Duration, to: &mpsc::S
 /// If the pool cannot be built.
 pub fn spike_threads<P: BlockingPool>(query: Duration) -> Outcome<Spike> {
     let world = World::new(None);
+    world.set_connect_time(CONNECT);
     let pool = P::build(Arc::clone(&world), spike_limits())?;
     let held: Outcome<Vec<_>> = (0..WARM).map(|_| pool.acquire()).collect();
     drop(held?);
