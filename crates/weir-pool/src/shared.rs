@@ -65,8 +65,11 @@ pub(crate) struct Entry<M: Manager> {
     /// It is being made ready for its next user: nobody knows its state.
     pub(crate) preparing: bool,
     /// What users keep with the connection (prepared statements and the like), by type.
-    pub(crate) extras: HashMap<TypeId, Box<dyn Any + Send>>,
+    pub(crate) extras: Extras,
 }
+
+/// The mutex is never locked: it makes a guard `Sync` where its connection is, whatever is kept with it.
+pub(crate) type Extras = std::sync::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>;
 
 impl<M: Manager> Entry<M> {
     /// Whether there is nothing to wait for before it can be used.
