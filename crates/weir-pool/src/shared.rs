@@ -5,6 +5,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::sync::Mutex as NeverLocked;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
@@ -69,7 +70,7 @@ pub(crate) struct Entry<M: Manager> {
 }
 
 /// The mutex is never locked: it makes a guard `Sync` where its connection is, whatever is kept with it.
-pub(crate) type Extras = std::sync::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>;
+pub(crate) type Extras = NeverLocked<HashMap<TypeId, Box<dyn Any + Send>>>;
 
 impl<M: Manager> Entry<M> {
     /// Whether there is nothing to wait for before it can be used.
