@@ -16,6 +16,13 @@ const DEBIAN: &[(&str, &str)] = &[
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("cmake", "cmake"),
+    // Off the search path: Debian keeps the programs of each version apart.
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
+    ("psql", "postgresql-client-15"),
+    ("mariadbd", "mariadb-server"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("openssl", "openssl"),
 ];
 
 /// Cargo subcommands, with the version that CI is known to work with.

@@ -3,6 +3,7 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use weir_core::Instant;
@@ -45,7 +46,8 @@ impl<M: Manager> Guard<M> {
     /// for the next user. Made by `T::default` the first time.
     pub fn extra<T: Any + Send + Default>(&mut self) -> &mut T {
         let Some(loan) = self.loan.as_mut() else { unreachable!("taken only by drop") };
-        let extra = loan.extras.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
+        let extras = loan.extras.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let extra = extras.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
         let Some(extra) = extra.downcast_mut() else { unreachable!("kept under its own type") };
         extra
     }

@@ -11,7 +11,7 @@ use weir_pool_core::{CloseReason, Loan, SlotId, Todo};
 
 use crate::error::Failure;
 use crate::manager::Manager;
-use crate::shared::{Entry, Shared};
+use crate::shared::{Entry, Extras, Shared};
 use crate::sync::{AbortHandle, Counted, sleep_until, spawn, timeout};
 
 /// Runs until the pool is closed and empty. Whatever ends it, `end` goes with it: also if the runtime never comes to run it.
@@ -111,7 +111,7 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
                     needs_reset: false,
                     needs_check: false,
                     preparing: false,
-                    extras: HashMap::new(),
+                    extras: Extras::default(),
                 };
                 state.broker.connected(slot, entry, now, wake);
             });

@@ -7,7 +7,11 @@ mod error;
 mod guard;
 mod housekeeper;
 mod manager;
+#[cfg(any(feature = "http1", feature = "mysql", feature = "postgres", feature = "redis", feature = "tcp"))]
+pub mod managers;
 mod pool;
+#[cfg(feature = "tower")]
+mod service;
 mod settings;
 mod shared;
 mod snapshot;
@@ -23,6 +27,8 @@ pub use error::{AcquireError, Refused, StartError};
 pub use guard::Guard;
 pub use manager::{Manager, Release};
 pub use pool::Pool;
+#[cfg(feature = "tower")]
+pub use service::{Lending, PoolService};
 pub use settings::{Builder, SIZE_MAX, SettingsError, TIMEOUT_MIN};
 pub use snapshot::Snapshot;
 pub use stats::Stats;

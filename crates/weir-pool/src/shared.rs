@@ -5,6 +5,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::sync::Mutex as NeverLocked;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
@@ -65,8 +66,11 @@ pub(crate) struct Entry<M: Manager> {
     /// It is being made ready for its next user: nobody knows its state.
     pub(crate) preparing: bool,
     /// What users keep with the connection (prepared statements and the like), by type.
-    pub(crate) extras: HashMap<TypeId, Box<dyn Any + Send>>,
+    pub(crate) extras: Extras,
 }
+
+/// The mutex is never locked: it makes a guard `Sync` where its connection is, whatever is kept with it.
+pub(crate) type Extras = NeverLocked<HashMap<TypeId, Box<dyn Any + Send>>>;
 
 impl<M: Manager> Entry<M> {
     /// Whether there is nothing to wait for before it can be used.

@@ -642,3 +642,10 @@ fn contradictions_are_refused_with_the_setting_and_the_reason() {
     );
     assert!(refused(builder().keepalive(Some(Duration::from_mins(30)))).starts_with("keepalive: 1800s is not less"));
 }
+
+#[test]
+fn a_guard_may_be_shared_between_threads_where_its_connection_may() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<weir_pool::Guard<Client>>();
+    is_shared::<Pool<Client>>();
+}

@@ -11,6 +11,8 @@
 //! | wait | [`eventually`]: a level with a deadline, never a sleep for luck |
 //! | run a program | [`Process`] |
 //! | run Weir, nginx, HAProxy | [`Weir`], [`Nginx`], [`Haproxy`] |
+//! | run PostgreSQL, MariaDB, Redis | [`Postgres`], [`Mariadb`], [`Redis`] |
+//! | be in a network where packets vanish | [`Namespace`] |
 //! | be a well-behaved endpoint | [`Origin`] |
 //! | be a hostile endpoint | [`Hostile`] with [`Step`]s |
 //! | be a client | [`Client`] |
@@ -33,6 +35,7 @@ mod eventually;
 mod hostile;
 mod launch;
 mod load;
+mod namespace;
 mod origin;
 mod port;
 mod process;
@@ -42,8 +45,9 @@ pub use client::{Client, ClientError};
 pub use dir::TempDir;
 pub use eventually::{Level, eventually};
 pub use hostile::{Hostile, Step};
-pub use launch::{Haproxy, Nginx, Weir, WeirOptions, weir_binary};
+pub use launch::{Haproxy, Mariadb, Nginx, Postgres, Redis, Weir, WeirOptions, weir_binary};
 pub use load::{Load, LoadOptions, Tally};
+pub use namespace::Namespace;
 pub use origin::{Origin, Reply, Request};
 pub use port::free_port;
 pub use process::Process;

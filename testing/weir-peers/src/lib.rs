@@ -1,0 +1,10 @@
+//! `weir-pool` against real servers: PostgreSQL, MariaDB, Redis and HTTP servers that the tests start themselves. The tests
+//! are a crate of their own so that those of the pool need no driver of any database.
+//!
+//! Here is what they share; `tests/` has a file per server, and `src/bin/` what prints figures.
+
+mod crowd;
+mod load;
+
+pub use crowd::{Crowd, Figures};
+pub use load::Load;
