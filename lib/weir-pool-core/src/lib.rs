@@ -3,6 +3,7 @@
 
 mod broker;
 pub mod explain;
+pub mod budget;
 mod histogram;
 mod human;
 mod keep_alive;
