@@ -102,7 +102,7 @@ fn a_grantor_that_is_away_takes_nothing_and_one_that_is_back_takes_nothing() {
     world.run(Duration::from_secs(80));
     let shares = world.shares();
     world.kill_grantor();
-    world.run(Duration::from_secs(300));
+    world.run(Duration::from_mins(5));
     assert_eq!(world.shares(), shares);
     world.start_grantor();
     for _ in 0..30 {

@@ -13,7 +13,7 @@ const HASTE: u32 = 4;
 const CLAIMS_PER_LEASE: u32 = 10;
 
 /// Settings of a budget.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GrantorParams {
     /// Connections in all.
     pub total: u32,
