@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod broker;
-pub mod explain;
 pub mod budget;
+pub mod explain;
 mod histogram;
 mod human;
 mod keep_alive;
