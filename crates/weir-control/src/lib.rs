@@ -1,4 +1,6 @@
-//! The observation listener: what Weir is doing, for scrapers, orchestrators and people. Read-only.
+//! The listeners of the control thread: the observation listener, and the grantor of budgets ([`serve_grantor`]).
+//!
+//! The observation listener says what Weir is doing, to scrapers, orchestrators and people. It is read-only.
 //!
 //! | path | answer |
 //! |---|---|
@@ -9,7 +11,7 @@
 //! | `/version` | the build as JSON |
 //! | `/` | a page that lists these |
 //!
-//! Deliberately absent: anything that changes state, authentication (bind it to a loopback or management
+//! Deliberately absent from it: anything that changes state, authentication (bind it to a loopback or management
 //! address), CORS. It runs on a runtime of the caller's, never on a worker, and reads what the workers
 //! publish; a scrape takes no lock that a worker could wait for.
 //!
@@ -19,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod grantor;
 mod routes;
 mod server;
 mod stream;
@@ -26,5 +29,6 @@ mod stream;
 mod tests;
 mod view;
 
+pub use grantor::{CLAIM_BYTES, Grantors, serve_grantor};
 pub use server::{HEAD_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS, SHUTDOWN_TIMEOUT, WRITE_TIMEOUT, serve};
 pub use view::{NotReady, Readiness, View};

@@ -69,9 +69,19 @@ pub(crate) async fn serve_within(
     view: Arc<dyn View>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    serve_router(bounds, "metrics", listener, router(view), shutdown).await
+}
+
+/// Serves `service` within `bounds`; `name` names the listener in events.
+pub(crate) async fn serve_router(
+    bounds: Bounds,
+    name: &'static str,
+    listener: std::net::TcpListener,
+    service: Router,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let service = router(view);
     let places = Arc::new(Semaphore::new(bounds.connections));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -82,7 +92,7 @@ pub(crate) async fn serve_within(
             () = &mut shutdown => break,
             // Keeps the set as small as the number of open connections.
             Some(_) = connections.join_next() => {}
-            (stream, place) = accept(&listener, &places) => {
+            (stream, place) = accept(name, &listener, &places) => {
                 connections.spawn(connection(bounds, stream, place, service.clone(), stopping.clone()));
             }
         }
@@ -96,7 +106,11 @@ pub(crate) async fn serve_within(
 
 /// The next connection, with its place. Cancel safe: a connection is accepted only once a place is held,
 /// and returned in the same poll.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(
+    name: &'static str,
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(places).acquire_owned().await else {
@@ -105,7 +119,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
         match listener.accept().await {
             Ok((stream, _)) => return (stream, place),
             Err(error) => {
-                event::AcceptFailed { listener: "metrics", error }.emit();
+                event::AcceptFailed { listener: name, error }.emit();
                 sleep(ACCEPT_PAUSE).await;
             }
         }

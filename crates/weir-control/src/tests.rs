@@ -213,6 +213,7 @@ impl View for Fixture {
         Sources {
             workers: vec![WorkerStats::new()],
             clusters: self.clusters(),
+            budgets: Vec::new(),
             process: ProcessStats::read(),
             build: self.build(),
             access_log: None,

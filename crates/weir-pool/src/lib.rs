@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg_attr(weir_loom, allow(dead_code, reason = "the models have no budget: loom counts without weak references"))]
+mod budget;
 mod clock;
 mod endpoints;
 mod error;
@@ -19,6 +21,9 @@ mod stats;
 mod sync;
 mod wait;
 
+pub use budget::Budget;
+#[cfg(feature = "budget")]
+pub use budget::RemoteBudget;
 pub use endpoints::{
     DuplicateEndpoint, EndpointGuard, EndpointPools, EndpointSnapshot, EndpointsBuilder, EndpointsError,
     EndpointsSnapshot,

@@ -64,9 +64,15 @@ impl<M: Manager> Pool<M> {
 
     /// One of several pools with a common clock; `watch` is called when its evidence has changed.
     pub(crate) fn start_as(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Notify>>) -> Self {
+        #[cfg(not(weir_loom))]
+        let (budget, part) = (settings.budget.clone(), settings.part());
         let shared = Counted::new(Shared::new(manager, settings, clock, watch));
         let end = End(Counted::clone(&shared));
         spawn(housekeeper::keep(Counted::clone(&shared), end));
+        #[cfg(not(weir_loom))]
+        if let Some(budget) = budget {
+            budget.govern(&shared, part);
+        }
         Self { handle: Counted::new(Handle(Counted::clone(&shared))), shared }
     }
 
@@ -188,7 +194,7 @@ impl<M: Manager> Pool<M> {
     }
 
     /// Changes settings at run time: `change` gets the present ones. What contradicts itself changes nothing. Connections keep the
-    /// lifetimes that they have drawn; callers in line keep their deadlines; name and clock stay what they are. After a lower maximum,
+    /// lifetimes that they have drawn; callers in line keep their deadlines; name, clock and budget stay what they are. After a lower maximum,
     /// connections above it are closed, idle ones now, others when they come back.
     ///
     /// ```no_run
@@ -205,7 +211,14 @@ impl<M: Manager> Pool<M> {
         let _one_at_a_time = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&self.shared.lock().settings);
         let settings = change(Builder::of(&before)).check()?;
-        let settings = Settings { name: Arc::clone(&before.name), tokio_clock: before.tokio_clock, ..settings };
+        let settings = Settings {
+            name: Arc::clone(&before.name),
+            tokio_clock: before.tokio_clock,
+            budget: before.budget.clone(),
+            budget_floor: before.budget_floor,
+            budget_weight: before.budget_weight,
+            ..settings
+        };
         self.shared.update(|state, now, _| state.install(settings, now));
         Ok(())
     }
@@ -469,7 +482,8 @@ impl<M: Manager> Shared<M> {
         let stats = state.broker.stats(now);
         Snapshot {
             name: Arc::clone(&state.settings.name),
-            max_size: state.settings.max_size,
+            max_size: state.settings.size(state.share),
+            share: state.share,
             active: stats.pool.busy,
             idle: stats.pool.idle + stats.pool.reserved,
             opening: stats.pool.connecting,

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_pool_core::budget::WEIGHT_MAX;
 use weir_pool_core::{BrokerParams, OpenParams, Params};
 
+use crate::budget::{Budget, Part};
 use crate::error::StartError;
 use crate::manager::Manager;
 use crate::pool::Pool;
@@ -37,20 +39,34 @@ pub(crate) struct Settings {
     pub(crate) down_after: Duration,
     pub(crate) leak_after: Option<Duration>,
     pub(crate) tokio_clock: bool,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) budget_floor: Option<u32>,
+    pub(crate) budget_weight: Option<u32>,
 }
 
 impl Settings {
-    pub(crate) fn broker(&self) -> BrokerParams {
+    /// Connections at most, with this share of a budget.
+    pub(crate) fn size(&self, share: Option<u32>) -> u32 {
+        self.max_size.min(share.unwrap_or(u32::MAX))
+    }
+
+    /// How the pool takes part in its budget.
+    pub(crate) fn part(&self) -> Part {
+        Part { floor: self.budget_floor.unwrap_or(1), weight: self.budget_weight.unwrap_or(1) }
+    }
+
+    pub(crate) fn broker(&self, share: Option<u32>) -> BrokerParams {
+        let size = self.size(share);
         BrokerParams {
             keep: Params {
-                max_idle: self.max_size,
+                max_idle: size,
                 // As configured again when the pool has grown again.
-                min_idle: self.min_idle.min(self.max_size),
+                min_idle: self.min_idle.min(size),
                 idle_timeout: self.idle_timeout.unwrap_or(Duration::MAX),
                 max_lifetime: self.max_lifetime,
                 lifetime_jitter: self.lifetime_jitter,
                 max_uses: self.max_uses,
-                max_connections: Some(self.max_size),
+                max_connections: Some(size),
                 ..Params::default()
             },
             open: OpenParams {
@@ -126,6 +142,17 @@ impl Settings {
                 return refuse(setting, "is next to nothing; None switches it off".to_owned());
             }
         }
+        for (setting, value, most) in
+            [("budget_floor", settings.budget_floor, max_size), ("budget_weight", settings.budget_weight, WEIGHT_MAX)]
+        {
+            let Some(value) = value else { continue };
+            if settings.budget.is_none() {
+                return refuse(setting, "has no meaning without a budget".to_owned());
+            }
+            if value > most || (value == 0 && setting == "budget_weight") {
+                return refuse(setting, format!("{value} is not within 1 and {most}"));
+            }
+        }
         for (setting, value) in [
             ("max_uses", settings.max_uses.unwrap_or(1)),
             ("parallel_connects", settings.parallel_connects),
@@ -171,6 +198,9 @@ impl Default for Settings {
             down_after: Duration::from_secs(5),
             leak_after: None,
             tokio_clock: false,
+            budget: None,
+            budget_floor: None,
+            budget_weight: None,
         }
     }
 }
@@ -218,6 +248,8 @@ impl std::error::Error for SettingsError {}
 /// | `waiters_max` | 1,048,576 |
 /// | `parallel_connects` | 32 |
 /// | `backoff`, `backoff_max`, `down_after` | 50 ms, 1 s, 5 s |
+/// | `budget` | none |
+/// | `budget_floor`, `budget_weight` | 1 |
 #[derive(Clone, Default, Debug)]
 #[must_use]
 pub struct Builder {
@@ -290,6 +322,25 @@ impl Builder {
         leak_after: Option<Duration>,
         /// Reads tokio's clock instead of the processor's counter: for tests that pause it (`tokio::time::pause`).
         tokio_clock: bool,
+    }
+
+    /// Shares a number of connections with other pools: the pool opens no more than its share, which follows the load, and never
+    /// more than `max_size`. It has none until it is granted some.
+    pub fn budget(mut self, budget: &Budget) -> Self {
+        self.settings.budget = Some(budget.clone());
+        self
+    }
+
+    /// What the pool ought to have of its budget in any case, and keeps while a remote grantor is silent; at most `max_size`.
+    pub fn budget_floor(mut self, floor: u32) -> Self {
+        self.settings.budget_floor = Some(floor);
+        self
+    }
+
+    /// The pool's part of what is scarce in its budget, and of what is left over, relative to the others.
+    pub fn budget_weight(mut self, weight: u32) -> Self {
+        self.settings.budget_weight = Some(weight);
+        self
     }
 
     /// A connect is given up after this.

@@ -41,6 +41,8 @@ pub(crate) struct Shared<M: Manager> {
 pub(crate) struct State<M: Manager> {
     pub(crate) broker: Broker<Entry<M>, Waker, LocalQuota>,
     pub(crate) settings: Arc<Settings>,
+    /// What the budget allows; `None` without one.
+    pub(crate) share: Option<u32>,
     pub(crate) leaks: u64,
     /// The last failure of a connect, and when it was.
     pub(crate) last_failure: Option<(Failure<M::Error>, Instant)>,
@@ -82,16 +84,19 @@ impl<M: Manager> Entry<M> {
 
 impl<M: Manager> Shared<M> {
     pub(crate) fn new(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Notify>>) -> Self {
-        let quota = LocalQuota::new(settings.max_size);
+        // Under a budget it begins with nothing.
+        let share = settings.budget.as_ref().map(|_| 0);
+        let quota = LocalQuota::new(settings.size(share));
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &settings.name);
         Self {
             manager,
             clock,
             state: Mutex::new(State {
-                broker: Broker::new(settings.broker(), quota, seed),
+                broker: Broker::new(settings.broker(share), quota, seed),
                 acquire_timeout: settings.acquire_timeout,
                 validate_after: settings.validate_after.unwrap_or(Duration::MAX),
                 settings: Arc::new(settings),
+                share,
                 leaks: 0,
                 last_failure: None,
                 suspect_before: Instant::ZERO,
@@ -235,11 +240,16 @@ impl<M: Manager> State<M> {
 
     /// Puts new settings in force.
     pub(crate) fn install(&mut self, settings: Settings, now: Instant) {
-        self.broker.quota().set_max(settings.max_size);
-        self.broker.set_params(settings.broker());
         self.acquire_timeout = settings.acquire_timeout;
         self.validate_after = settings.validate_after.unwrap_or(Duration::MAX);
         self.settings = Arc::new(settings);
+        self.apply_size(now);
+    }
+
+    /// Applies the maximum of the settings and the share of the budget.
+    pub(crate) fn apply_size(&mut self, now: Instant) {
+        self.broker.quota().set_max(self.settings.size(self.share));
+        self.broker.set_params(self.settings.broker(self.share));
         self.broker.resized(now);
     }
 

@@ -10,8 +10,10 @@ use std::time::Duration;
 pub struct Snapshot {
     /// The pool's name.
     pub name: Arc<str>,
-    /// Connections at most.
+    /// Connections at most, now: the maximum, or the share of a budget if that is less.
     pub max_size: u32,
+    /// What the budget allows; `None` without one.
+    pub share: Option<u32>,
     /// In use.
     pub active: u32,
     /// Idle, those included that are being checked.
@@ -44,6 +46,9 @@ impl fmt::Display for Snapshot {
         write!(f, "{active} of {max_size} in use")?;
         if *active > 0 {
             write!(f, " (for {:.3} s on average)", self.age.as_secs_f64())?;
+        }
+        if self.share == Some(self.max_size) {
+            write!(f, " (as the budget allows)")?;
         }
         write!(f, ", {idle} idle, {opening} being opened")?;
         if *hung > 0 {

@@ -7,6 +7,7 @@
 //!
 //! To add a metric, add a row; the reference page follows (`UPDATE=1 cargo test -p weir-telemetry`).
 
+mod budget;
 mod endpoint;
 mod process;
 mod worker;
@@ -60,10 +61,10 @@ pub enum Unit {
 /// All metrics, in the order of the exposition.
 pub const METRICS: &[Metric] = &join();
 
-const PARTS: [&[Metric]; 3] = [worker::ROWS, endpoint::ROWS, process::ROWS];
+const PARTS: [&[Metric]; 4] = [worker::ROWS, endpoint::ROWS, budget::ROWS, process::ROWS];
 
 const fn count() -> usize {
-    PARTS[0].len() + PARTS[1].len() + PARTS[2].len()
+    PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len()
 }
 
 const fn join() -> [Metric; count()] {
@@ -171,6 +172,7 @@ fn label_values() -> Vec<(&'static str, String)> {
     vec![
         ("cluster", "name of a cluster in the configuration.".into()),
         ("endpoint", "name of an endpoint: the address as configured, or as resolved.".into()),
+        ("budget", "name of a budget in the configuration.".into()),
         ("worker", "number of a worker thread, from 0.".into()),
         ("code", list(crate::STATUS_CLASSES.into_iter()) + " `none`: no response head was sent."),
         ("phase", list(weir_core::Phase::ALL.iter().map(|phase| phase.as_str()))),

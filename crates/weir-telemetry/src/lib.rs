@@ -30,5 +30,5 @@ pub use logging::{LogFormat, LoggingError, init_logging, init_logging_into};
 pub use process::ProcessStats;
 pub use record::{Ended, Protocol, Record};
 pub use render::{BuildInfo, Exposition, Sources, render};
-pub use view::{ClusterView, EndpointView, LatencyView};
+pub use view::{BudgetMemberView, BudgetView, ClusterView, EndpointView, LatencyView};
 pub use worker::{CLOSE_REASONS, CloseReason, WorkerStats};

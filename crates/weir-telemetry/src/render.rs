@@ -12,7 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::catalogue::{self, Kind, METRICS, Metric};
-use crate::{AccessLog, ClusterView, LE_MICROS, ProcessStats, Snapshot, WorkerStats};
+use crate::{AccessLog, BudgetView, ClusterView, LE_MICROS, ProcessStats, Snapshot, WorkerStats};
 
 /// Everything that one scrape reads.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Sources {
     pub workers: Vec<Arc<WorkerStats>>,
     /// All clusters.
     pub clusters: Vec<ClusterView>,
+    /// All budgets that this process grants.
+    pub budgets: Vec<BudgetView>,
     /// The process ([`ProcessStats::read`]).
     pub process: ProcessStats,
     /// Which build this is.

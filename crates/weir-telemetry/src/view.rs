@@ -56,6 +56,52 @@ pub struct EndpointView {
     pub stats: Arc<EndpointStats>,
 }
 
+/// A budget of connections that this process grants.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct BudgetView {
+    /// Name.
+    pub name: String,
+    /// Connections in all.
+    pub connections: u32,
+    /// What all members may have open.
+    pub held: u32,
+    /// Set aside for members from before this process started that have not been heard of.
+    pub unknown: u32,
+    /// What can be granted at once.
+    pub free: u32,
+    /// What members may keep, together, while they do not hear from this process.
+    pub floors: u32,
+    /// Claims read.
+    pub claims: u64,
+    /// Claims that were not answered with a share.
+    pub refused: u64,
+    /// The members, by name.
+    pub members: Vec<BudgetMemberView>,
+}
+
+/// A member of a budget.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct BudgetMemberView {
+    /// Name.
+    pub name: String,
+    /// What it was granted last.
+    pub share: u32,
+    /// What it may have open.
+    pub held: u32,
+    /// What it may keep while it does not hear from this process.
+    pub floor: u32,
+    /// Its part relative to others.
+    pub weight: u32,
+    /// What it could use.
+    pub demand: u32,
+    /// What it can use at most.
+    pub max: u32,
+    /// Milliseconds since it was heard of.
+    pub heard_ms: u64,
+    /// It has been silent for a lease: only its floor is kept.
+    pub silent: bool,
+}
+
 /// Quantiles of a duration in milliseconds; `None` without observations.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct LatencyView {

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use weir_core::{EndCode, Health, Instant, Origin, Phase, PhaseTimes, Reason, WallTime};
 use weir_telemetry::catalogue::{Kind, METRICS};
 use weir_telemetry::{
-    BuildInfo, CloseReason, ClusterView, EndpointStats, EndpointView, Exposition, ProcessStats, Protocol, Record,
-    Sources, WorkerStats, render,
+    BudgetMemberView, BudgetView, BuildInfo, CloseReason, ClusterView, EndpointStats, EndpointView, Exposition,
+    ProcessStats, Protocol, Record, Sources, WorkerStats, render,
 };
 
 const NASTY: &str = "we\\ird \"name\"\nwith newline";
@@ -55,6 +55,10 @@ fn samples_are_the_sums_of_the_counters() {
         r#"weir_endpoint_connections{cluster="web",endpoint="a",state="busy"} 1"#,
         r#"weir_cluster_endpoints{cluster="web",health="up"} 1"#,
         r#"weir_build_info{version="0.1.0",commit="abc"} 1"#,
+        r#"weir_budget_connections{budget="orders-db"} 40"#,
+        r#"weir_budget_granted{budget="orders-db"} 38"#,
+        r#"weir_budget_demanded{budget="orders-db"} 35"#,
+        r#"weir_budget_claims_total{budget="orders-db"} 7"#,
         "weir_workers 3",
         "weir_ready 1",
     ] {
@@ -197,11 +201,37 @@ fn sources(workers: &[Arc<WorkerStats>], clusters: &[ClusterView]) -> Sources {
     Sources {
         workers: workers.to_vec(),
         clusters: clusters.to_vec(),
+        budgets: vec![budget()],
         process: ProcessStats::read(),
         build: BuildInfo { version: "0.1.0", commit: "abc" },
         access_log: None,
         config_revision: 1,
         ready: true,
+    }
+}
+
+fn budget() -> BudgetView {
+    let member = |name: &str, share, demand| BudgetMemberView {
+        name: name.to_owned(),
+        share,
+        held: share,
+        floor: 1,
+        weight: 1,
+        demand,
+        max: 40,
+        heard_ms: 5,
+        silent: false,
+    };
+    BudgetView {
+        name: "orders-db".to_owned(),
+        connections: 40,
+        held: 38,
+        unknown: 2,
+        free: 0,
+        floors: 4,
+        claims: 7,
+        refused: 1,
+        members: vec![member("a", 10, 5), member("b", 28, 30)],
     }
 }
 

@@ -11,11 +11,12 @@ use weir_core::Reason;
 use weir_test::TempDir;
 
 /// Verbs, and those below a verb.
-const VERBS: [&[&str]; 9] = [
+const VERBS: [&[&str]; 10] = [
     &["demo"],
     &["proxy"],
     &["run"],
     &["check"],
+    &["budget"],
     &["explain"],
     &["pool"],
     &["pool", "size"],

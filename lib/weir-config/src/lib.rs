@@ -47,7 +47,7 @@ pub use json_schema::json_schema;
 pub use plan::Plan;
 pub use proxy::{DEFAULT_LISTEN, proxy_plan, proxy_source};
 pub use reference::{diagnostics_markdown, reference_markdown};
-pub use sections::{MAX_CLUSTERS, MAX_ENDPOINTS, MAX_LISTENERS, MAX_PAGE_BYTES, MAX_ROUTES};
+pub use sections::{MAX_BUDGETS, MAX_CLUSTERS, MAX_ENDPOINTS, MAX_LISTENERS, MAX_PAGE_BYTES, MAX_ROUTES};
 pub use units::parse_duration_text as parse_duration;
 pub use walk::MAX_TEXT_BYTES;
 

@@ -21,10 +21,43 @@ pub struct Plan {
     pub clusters: Vec<Cluster>,
     /// Where Weir is observed, unless switched off.
     pub metrics: Option<Metrics>,
+    /// Where shares of budgets are granted, if there are budgets.
+    pub grantor: Option<Grantor>,
     /// Access log, unless switched off.
     pub access_log: Option<AccessLog>,
     /// The process.
     pub process: Process,
+}
+
+/// The grantor of budgets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Grantor {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// What whoever asks has to present.
+    pub token: Option<Arc<str>>,
+    /// Its budgets; there is one at least.
+    pub budgets: Vec<Budget>,
+}
+
+impl std::fmt::Debug for Grantor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let token = self.token.as_ref().map(|_| "(secret)");
+        f.debug_struct("Grantor")
+            .field("bind", &self.bind)
+            .field("token", &token)
+            .field("budgets", &self.budgets)
+            .finish()
+    }
+}
+
+/// A number of connections that pools of many processes share.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// Name in paths, logs and metrics.
+    pub name: Arc<str>,
+    /// Its numbers and leases.
+    pub params: weir_pool_core::budget::GrantorParams,
 }
 
 /// One listener.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod broker;
+pub mod budget;
 pub mod explain;
 mod histogram;
 mod human;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the deadline of a graceful stop passed and requests were cut.
 
+mod budget;
 mod config;
 mod generate;
 mod pool;
@@ -62,6 +63,9 @@ enum Verb {
     /// Validate a configuration file and print what is wrong with it
     #[command(long_about = CHECK_ABOUT, after_help = CHECK_EXAMPLES)]
     Check(CheckOptions),
+    /// Show who holds what of a budget of connections
+    #[command(long_about = BUDGET_ABOUT, after_help = BUDGET_EXAMPLES)]
+    Budget(BudgetOptions),
     /// Explain a diagnostic code such as W0301
     #[command(long_about = EXPLAIN_ABOUT, after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainOptions),
@@ -98,6 +102,24 @@ Examples:
   weir proxy --listen 0.0.0.0:80 --to app1.internal:3000,app2.internal:3000
   weir proxy --to unix:/run/app.sock --metrics off
   weir proxy --to 127.0.0.1:3000 --print > weir.toml  begin a configuration file";
+
+const BUDGET_ABOUT: &str = "\
+Show who holds what of a budget of connections. A budget ([budget.NAME] of a configuration) is a number of connections to a \
+server that the pools of many processes share; a running weir grants each a share that follows its load.
+
+  share    connections that the pool may open
+  held     what it may have open: more than its share while connections in use have not come back
+  demand   what it could use: busy connections and waiting callers
+  floor    what it keeps while it does not hear from the grantor
+  heard    how long ago it asked last; a pool that is silent for a whole lease keeps its floor only";
+
+const BUDGET_EXAMPLES: &str = "\
+Examples:
+  weir budget orders-db
+  weir budget --at 10.0.0.5:9902 --token-file /etc/weir/token orders-db
+  weir budget --json orders-db | jq .free
+
+Exit codes: 0 shown, 1 the grantor does not answer or knows no such budget.";
 
 const RUN_ABOUT: &str = "\
 Run a configuration file. All its problems are reported at once, each at its place; nothing starts if there is \
@@ -197,6 +219,22 @@ pub(crate) struct CheckOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct BudgetOptions {
+    /// The budget: the NAME of `[budget.NAME]`
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Where the grantor listens: `[grantor] bind`
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9902")]
+    at: std::net::SocketAddr,
+    /// A file that holds the token of `[grantor]`
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Print the grantor's answer as it is
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ExplainOptions {
     /// The code, as printed in brackets: W0301; without one, all codes are listed
     #[arg(value_name = "CODE")]
@@ -262,6 +300,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Proxy(options) => run::proxy(options),
         Verb::Run(options) => run::file(options),
         Verb::Check(options) => config::check(options),
+        Verb::Budget(options) => budget::show(options),
         Verb::Explain(options) => config::explain(options),
         Verb::Pool(options) => pool::pool(options),
         Verb::Completions(options) => generate::completions(options),

@@ -1,4 +1,5 @@
-//! The control thread: the observation listener and name resolution, on a small tokio runtime of their own.
+//! The control thread: the observation listener, the grantor of budgets and name resolution, on a small tokio runtime of
+//! their own.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +8,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, watch};
 use weir_config::plan::{self, EndpointSpec, Plan};
-use weir_control::View;
+use weir_control::{Grantors, View};
 use weir_core::{Address, ClusterId, Endpoint};
 use weir_discovery::{Event, Families, ScheduleParams, Settings, Source, SourceId, Spec, Update};
 use weir_proxy::keeper;
@@ -26,6 +27,7 @@ impl Control {
     /// Starts the thread.
     pub(crate) fn start(
         metrics: Option<TcpListener>,
+        grantor: Option<(TcpListener, Arc<Grantors>)>,
         view: Arc<dyn View>,
         plan: &Plan,
         shared: Arc<Shared>,
@@ -37,7 +39,8 @@ impl Control {
         let thread = std::thread::Builder::new().name("weir-control".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let observe = observe(metrics, view, stopping.clone());
-                tokio::join!(observe, resolve(sources, names, nameserver, stopping));
+                let grant = grant(grantor, stopping.clone());
+                tokio::join!(observe, grant, resolve(sources, names, nameserver, stopping));
             });
         })?;
         Ok(Self { stop, thread })
@@ -55,6 +58,14 @@ async fn observe(metrics: Option<TcpListener>, view: Arc<dyn View>, stopping: wa
         && let Err(error) = weir_control::serve(listener, view, stopped(stopping)).await
     {
         tracing::error!(%error, "the metrics listener ended");
+    }
+}
+
+async fn grant(grantor: Option<(TcpListener, Arc<Grantors>)>, stopping: watch::Receiver<bool>) {
+    if let Some((listener, grantors)) = grantor
+        && let Err(error) = weir_control::serve_grantor(listener, grantors, stopped(stopping)).await
+    {
+        tracing::error!(%error, "the grantor's listener ended");
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a plan to a running process: limits, sockets, threads, and a clean end.
 //!
 //! Threads: one per worker (`weir-worker-N`, the data path), the keeper (`weir-keeper`, health and snapshots), and the
-//! control thread (`weir-control`: observation listener and name resolution, on tokio).
+//! control thread (`weir-control`: observation listener, grantor of budgets and name resolution, on tokio).
 
 mod control;
 mod limits;
@@ -56,6 +56,14 @@ pub(crate) enum StartError {
         address: std::net::SocketAddr,
         /// Why.
         source: ListenError,
+    },
+    /// The grantor's listener could not be bound.
+    #[error("[grantor] bind = \"{address}\": {source}; choose another address, or end the process that grants there")]
+    Grantor {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
     },
     /// Privileges could not be dropped.
     #[error("[process] user: {0}")]
@@ -127,6 +135,7 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
             bind_metrics(address).map_err(|source| StartError::Metrics { address, source })?
         }
     };
+    let grantor = plan.grantor.as_ref().map(bind_grantor).transpose()?;
     if let Some(user) = &plan.process.user {
         weir_net::drop_privileges(user, plan.process.group.as_deref())?;
     }
@@ -171,13 +180,18 @@ pub(crate) fn start(plan: &Plan) -> Result<Running, StartError> {
 
     let readiness = Arc::new(Readiness(AtomicU8::new(Readiness::RUNNING)));
     let metrics_address = metrics.as_ref().and_then(|socket| socket.local_addr().ok());
-    let observed = view::Observed::new(Arc::clone(&shared), plan, access_log.clone(), Arc::clone(&readiness));
+    let granted = grantor.as_ref().map(|(_, grantors)| Arc::clone(grantors));
+    let observed = view::Observed::new(Arc::clone(&shared), plan, access_log.clone(), Arc::clone(&readiness), granted);
     let view: Arc<dyn weir_control::View> = Arc::new(observed);
-    let control = control::Control::start(metrics, Arc::clone(&view), plan, Arc::clone(&shared))
+    let grantor_address = grantor.as_ref().and_then(|(socket, _)| socket.local_addr().ok());
+    let control = control::Control::start(metrics, grantor, Arc::clone(&view), plan, Arc::clone(&shared))
         .map_err(system("starting the control thread"))?;
     for (name, address) in &addresses {
         let name: &str = name;
         event::ListenerStarted { listener: name, address, protocol: protocol_of(plan, name) }.emit();
+    }
+    if let Some(address) = grantor_address {
+        event::ListenerStarted { listener: "grantor", address: &address, protocol: "http" }.emit();
     }
     limits.log(workers);
     Ok(Running {
@@ -285,6 +299,15 @@ fn bind_metrics(address: std::net::SocketAddr) -> Result<Option<std::net::TcpLis
     let bound = bind_listener(&address.into(), 1, &options)?;
     // One socket for one worker.
     Ok(bound.sockets.into_iter().next().map(std::net::TcpListener::from))
+}
+
+/// Binds the grantor's address for this process alone, unlike the other listeners (`SO_REUSEPORT`): two grantors of one
+/// budget would grant it twice. Its time begins now.
+fn bind_grantor(plan: &plan::Grantor) -> Result<(std::net::TcpListener, Arc<weir_control::Grantors>), StartError> {
+    let address = plan.bind;
+    let listener = std::net::TcpListener::bind(address).map_err(|source| StartError::Grantor { address, source })?;
+    let budgets = plan.budgets.iter().map(|budget| (Arc::clone(&budget.name), budget.params));
+    Ok((listener, Arc::new(weir_control::Grantors::new(plan.token.clone(), budgets))))
 }
 
 fn open_access_log(log: &plan::AccessLog) -> std::io::Result<AccessLog> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_config::plan::Plan;
-use weir_control::{NotReady, Readiness as Ready, View};
+use weir_control::{Grantors, NotReady, Readiness as Ready, View};
 use weir_core::{Health, Instant, WallTime};
 use weir_net::epoll::Clock;
 use weir_proxy::keeper::describe;
@@ -24,6 +24,7 @@ pub(crate) struct Observed {
     readiness: Arc<Readiness>,
     started: Instant,
     listeners: usize,
+    grantors: Option<Arc<Grantors>>,
 }
 
 impl Observed {
@@ -32,9 +33,11 @@ impl Observed {
         plan: &Plan,
         access_log: Option<AccessLog>,
         readiness: Arc<Readiness>,
+        grantors: Option<Arc<Grantors>>,
     ) -> Self {
         let algorithms = plan.clusters.iter().map(|cluster| cluster.balance.algorithm.name()).collect();
-        Self { shared, algorithms, access_log, readiness, started: Clock.now(), listeners: plan.listeners.len() }
+        let (started, listeners) = (Clock.now(), plan.listeners.len());
+        Self { shared, algorithms, access_log, readiness, started, listeners, grantors }
     }
 }
 
@@ -62,7 +65,7 @@ impl View for Observed {
         if self.readiness.is_draining() {
             return Ready::NotReady(NotReady::Draining);
         }
-        if self.listeners == 0 {
+        if self.listeners == 0 && self.grantors.is_none() {
             return Ready::NotReady(NotReady::NoListener);
         }
         let snapshot = self.shared.snapshot();
@@ -81,6 +84,7 @@ impl View for Observed {
         Sources {
             workers: self.shared.stats.clone(),
             clusters: self.clusters(),
+            budgets: self.grantors.as_ref().map(|grantors| grantors.view()).unwrap_or_default(),
             process: ProcessStats::read(),
             build: self.build(),
             access_log: self.access_log.clone(),

@@ -116,7 +116,7 @@ struct Taken<'a> {
     value: &'a Value,
 }
 
-/// Reports addresses that cannot be bound beside each other, the one of `[metrics]` included.
+/// Reports addresses that cannot be bound beside each other, those of `[metrics]` and `[grantor]` included.
 pub(crate) fn check_overlaps(root: &Node, report: &mut Report) {
     let mut taken: Vec<Taken<'_>> = Vec::new();
     for node in root.list("listener").iter().filter_map(Value::table) {
@@ -127,6 +127,11 @@ pub(crate) fn check_overlaps(root: &Node, report: &mut Report) {
         }
     }
     if let Some(node) = root.table("metrics").filter(|node| node.bool("enabled"))
+        && let Some((value, Ok(address))) = node.text("bind").map(|value| (value, bind_address(value.text())))
+    {
+        add(&mut taken, Taken { address, ipv6_only: false, value }, report);
+    }
+    if let Some(node) = root.table("grantor").filter(|_| !root.map("budget").is_empty())
         && let Some((value, Ok(address))) = node.text("bind").map(|value| (value, bind_address(value.text())))
     {
         add(&mut taken, Taken { address, ipv6_only: false, value }, report);

@@ -7,6 +7,7 @@
 mod balance;
 mod bind;
 mod body;
+mod budget;
 mod cluster;
 mod conditions;
 mod edits;
@@ -30,6 +31,7 @@ use crate::plan::{Cluster, Plan};
 use crate::schema::{Default, Kind, Table, key};
 
 pub use body::MAX_PAGE_BYTES;
+pub use budget::MAX_BUDGETS;
 pub use endpoint::MAX_ENDPOINTS;
 
 /// Listeners of a configuration.
@@ -48,7 +50,9 @@ pub(crate) static ROOT: Table = Table {
         key(
             "listener",
             Kind::Tables(&listener::LISTENER),
-            Default::Required,
+            Default::Absent(
+                "clients connect nowhere, which is right only for a process that does nothing but grant budgets",
+            ),
             "Where clients connect: one `[[listener]]` each.",
         ),
         key(
@@ -63,6 +67,18 @@ pub(crate) static ROOT: Table = Table {
             Kind::Map("cluster names", &Kind::Table(&cluster::CLUSTER)),
             Default::Absent("there is nothing to forward to"),
             "Where requests go: one `[cluster.NAME]` each.",
+        ),
+        key(
+            "budget",
+            Kind::Map("budget names", &Kind::Table(&budget::BUDGET)),
+            Default::Absent("there is no budget to grant"),
+            "Numbers of server connections that pools of many processes share: one `[budget.NAME]` each.",
+        ),
+        key(
+            "grantor",
+            Kind::Table(&budget::GRANTOR),
+            Default::Value("{}"),
+            "Where pools ask for their shares of the budgets; only with a `[budget.NAME]`.",
         ),
         key(
             "metrics",
@@ -98,6 +114,9 @@ pub(crate) fn resolve(draft: &mut Draft, files: &dyn Files, report: &mut Report)
             .error(codes::EMPTY, &root.span_of("listener"), "there is no listener")
             .help("add `[[listener]]` with `bind = \"127.0.0.1:8080\"` and `cluster = \"NAME\"`");
     }
+    if root.entry("listener").is_none() && root.map("budget").is_empty() && !root.misspelt {
+        report.error(codes::MISSING_KEY, &root.span, "the configuration has no `listener`").help("add `[[listener]]`");
+    }
     let mut clusters = Clusters::new(root);
     let resolved: Vec<Cluster> =
         root.map("cluster").iter().filter_map(|named| cluster::resolve(named, report)).collect();
@@ -111,12 +130,16 @@ pub(crate) fn resolve(draft: &mut Draft, files: &dyn Files, report: &mut Report)
         listeners: listeners.into_iter().map(|entry| entry.listener).collect(),
         clusters: resolved,
         metrics,
+        grantor: budget::resolve(root, report),
         access_log: root.table("access_log").and_then(|node| process::access_log(node, report)),
         process: process::process(root.table("process"), report),
     }
 }
 
 fn settle(root: &mut Node) {
+    if root.map("budget").is_empty() {
+        root.drop_defaults(&["grantor"]);
+    }
     for entry in &mut root.entries {
         match (&mut entry.value.data, entry.key) {
             (crate::draft::Data::List(list), "listener") => {
@@ -140,6 +163,7 @@ fn empty_plan() -> Plan {
         listeners: Vec::new(),
         clusters: Vec::new(),
         metrics: None,
+        grantor: None,
         access_log: None,
         process: process::process(None, &mut Report::new()),
     }

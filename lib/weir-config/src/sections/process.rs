@@ -98,7 +98,7 @@ pub(crate) fn metrics(node: &Node, report: &mut Report) -> Option<Metrics> {
 }
 
 /// An IP address with a port; anything else is reported, with `example` as the way to write it.
-fn inet(value: &Value, example: &str, report: &mut Report) -> Option<SocketAddr> {
+pub(crate) fn inet(value: &Value, example: &str, report: &mut Report) -> Option<SocketAddr> {
     match syntax::target(value.text()) {
         Ok(Target::Address(Address::Inet(addr))) => return Some(addr),
         Ok(_) => {

@@ -1,0 +1,168 @@
+//! Pools of one process that share a budget, on a paused clock.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail with the test")]
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use weir_pool::{Budget, Manager, Pool, Refused};
+
+/// Counts what is open over all pools, and the most there ever was.
+#[derive(Default)]
+struct Server {
+    open: AtomicU32,
+    most: AtomicU32,
+    opened: AtomicU32,
+}
+
+struct Conn(Arc<Server>);
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[derive(Clone)]
+struct To(Arc<Server>);
+
+impl Manager for To {
+    type Connection = Conn;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<Conn, Infallible> {
+        let open = self.0.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.most.fetch_max(open, Ordering::SeqCst);
+        self.0.opened.fetch_add(1, Ordering::SeqCst);
+        let conn = Conn(Arc::clone(&self.0));
+        sleep(Duration::from_millis(5)).await;
+        Ok(conn)
+    }
+
+    async fn check(&self, _: &mut Conn) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    async fn close(&self, conn: Conn) {
+        sleep(Duration::from_millis(2)).await;
+        drop(conn);
+    }
+}
+
+fn pool(budget: &Budget, server: &Arc<Server>) -> Pool<To> {
+    let builder = Pool::<To>::builder().max_size(40).min_idle(0).tokio_clock(true).budget(budget);
+    builder.build(To(Arc::clone(server))).unwrap()
+}
+
+/// So many callers that each hold a connection for 20 ms, again and again.
+fn load(pool: &Pool<To>, callers: u32) -> Vec<JoinHandle<()>> {
+    let one = |_| {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            while let Ok(conn) = pool.acquire().await {
+                sleep(Duration::from_millis(20)).await;
+                drop(conn);
+            }
+        })
+    };
+    (0..callers).map(one).collect()
+}
+
+fn stop(callers: &[JoinHandle<()>]) {
+    callers.iter().for_each(JoinHandle::abort);
+}
+
+fn shares(pools: &[&Pool<To>]) -> Vec<u32> {
+    pools.iter().map(|pool| pool.snapshot().share.unwrap()).collect()
+}
+
+async fn seconds(seconds: u64) {
+    sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shares_follow_the_load_and_the_sum_holds() {
+    let (budget, server) = (Budget::local(40).unwrap(), Arc::new(Server::default()));
+    let (a, b) = (pool(&budget, &server), pool(&budget, &server));
+    assert_eq!(shares(&[&a, &b]), [20, 20]);
+    let few = load(&a, 10);
+    let many = load(&b, 60);
+    seconds(5).await;
+    assert_eq!(shares(&[&a, &b]), [10, 30]);
+    stop(&few);
+    stop(&many);
+    let _many = load(&a, 60);
+    let _few = load(&b, 10);
+    seconds(5).await;
+    assert_eq!(shares(&[&a, &b]), [30, 10]);
+    assert_eq!(server.most.load(Ordering::SeqCst), 40);
+    // Nothing moves while nothing changes.
+    let opened = server.opened.load(Ordering::SeqCst);
+    seconds(60).await;
+    assert_eq!(server.opened.load(Ordering::SeqCst), opened);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_in_use_counts_until_it_is_closed() {
+    let (budget, server) = (Budget::local(4).unwrap(), Arc::new(Server::default()));
+    let a = pool(&budget, &server);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(a.acquire().await.unwrap());
+    }
+    let b = pool(&budget, &server);
+    let refused = b.acquire_timeout(Duration::from_secs(1)).await.map(drop).unwrap_err();
+    assert_eq!(refused.refused(), Refused::TimedOut);
+    assert!(refused.to_string().contains("0 of 0 in use (as the budget allows)"), "{refused}");
+    held.pop();
+    let got = b.acquire_timeout(Duration::from_secs(1)).await.map(drop);
+    assert!(got.is_ok());
+    assert_eq!(server.most.load(Ordering::SeqCst), 4);
+    assert_eq!(a.snapshot().share.unwrap() + b.snapshot().share.unwrap(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pool_had_goes_to_the_others_when_it_is_closed_or_dropped() {
+    let (budget, server) = (Budget::local(40).unwrap(), Arc::new(Server::default()));
+    let (a, b, c) = (pool(&budget, &server), pool(&budget, &server), pool(&budget, &server));
+    assert_eq!(shares(&[&a, &b, &c]).iter().sum::<u32>(), 40);
+    a.close(Duration::from_secs(1)).await.unwrap();
+    drop(b);
+    seconds(1).await;
+    assert_eq!(shares(&[&c]), [40]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn floors_weights_and_the_maximum_of_a_pool_hold() {
+    let (budget, server) = (Budget::local(40).unwrap(), Arc::new(Server::default()));
+    let to = || To(Arc::clone(&server));
+    let builder = || Pool::<To>::builder().max_size(40).min_idle(0).tokio_clock(true).budget(&budget);
+    let light = builder().budget_floor(3).build(to()).unwrap();
+    let heavy = builder().budget_weight(3).build(to()).unwrap();
+    let small = builder().max_size(2).build(to()).unwrap();
+    let _load = [load(&heavy, 100), load(&small, 100)];
+    seconds(5).await;
+    assert_eq!(shares(&[&light, &heavy, &small]), [3, 35, 2]);
+    let _more = load(&light, 100);
+    seconds(5).await;
+    let parts = shares(&[&light, &heavy, &small]);
+    assert!((9..=10).contains(&parts[0]) && parts.iter().sum::<u32>() == 40, "{parts:?}");
+    // A pool's own maximum bounds it, also when it is changed.
+    heavy.resize(5).unwrap();
+    seconds(5).await;
+    assert_eq!(shares(&[&light, &heavy, &small]), [33, 5, 2]);
+    assert_eq!(heavy.snapshot().max_size, 5);
+}
+
+#[tokio::test]
+async fn contradictions_are_refused() {
+    let budget = Budget::local(4).unwrap();
+    let build = |builder: weir_pool::Builder| builder.build(To(Arc::default())).map(drop).unwrap_err().setting();
+    assert_eq!(build(Pool::<To>::builder().budget_floor(2)), "budget_floor");
+    assert_eq!(build(Pool::<To>::builder().max_size(3).budget(&budget).budget_floor(4)), "budget_floor");
+    assert_eq!(build(Pool::<To>::builder().budget(&budget).budget_weight(0)), "budget_weight");
+    assert_eq!(Budget::local(0).unwrap_err().setting(), "budget");
+}

@@ -1,0 +1,197 @@
+//! The built `weir` grants a budget; pools in processes of their own share the connections of one server, which counts them
+//! and refuses the 41st.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that cannot do its work is a failed test")]
+
+mod member;
+mod server;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use weir_test::{Client, PATIENCE, Process, TempDir, Weir, eventually, free_port, weir_binary};
+
+use server::{Postgres, Server, Stub};
+
+const LEASE: Duration = Duration::from_secs(4);
+const FLOOR_LEASE: Duration = Duration::from_secs(10);
+
+/// A grantor of 40 connections on a port that stays when it is started again.
+struct Grantor {
+    weir: Option<Weir>,
+    port: u16,
+}
+
+impl Grantor {
+    fn new() -> Self {
+        let mut grantor = Self { weir: None, port: free_port() };
+        grantor.start();
+        grantor
+    }
+
+    fn start(&mut self) {
+        let port = self.port;
+        let mut weir = Weir::run(&format!(
+            "[grantor]\nbind = \"127.0.0.1:{port}\"\n[metrics]\nbind = \"127.0.0.1:{{metrics}}\"\n\
+             [budget.db]\nconnections = 40\nfloors = 2\nlease = \"{LEASE:?}\"\nfloor_lease = \"{FLOOR_LEASE:?}\"\n"
+        ));
+        weir.process().wait_connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE);
+        self.weir = Some(weir);
+    }
+
+    /// Kills it as it stands (`kill -9`).
+    fn kill(&mut self) {
+        let mut weir = self.weir.take().unwrap();
+        weir.process().signal(Signal::KILL);
+        weir.process().wait_exit(PATIENCE);
+    }
+
+    fn budget(&self) -> Value {
+        let response = Client::local(self.port).get("/v1/budget/db").unwrap();
+        assert_eq!(response.status, 200, "{}", response.text());
+        serde_json::from_slice(&response.body).unwrap()
+    }
+
+    /// The shares of the members, by name.
+    fn shares(&self) -> Vec<(String, u64)> {
+        let budget = self.budget();
+        let members = budget["members"].as_array().unwrap();
+        let name = |member: &Value| member["name"].as_str().unwrap().rsplit_once('-').unwrap().0.to_owned();
+        members.iter().map(|member| (name(member), member["share"].as_u64().unwrap())).collect()
+    }
+
+    #[track_caller]
+    fn wait_shares(&self, within: Duration, expected: &[(&str, u64)]) {
+        let expected: Vec<_> = expected.iter().map(|(name, share)| ((*name).to_owned(), *share)).collect();
+        eventually(within, &format!("the shares are {expected:?}"), || {
+            let shares = self.shares();
+            if shares == expected { Ok(()) } else { Err(self.budget().to_string()) }
+        });
+    }
+}
+
+/// The callers in a member's process are told through a file how many they are.
+struct Member {
+    name: &'static str,
+    process: Process,
+}
+
+impl Member {
+    fn start(name: &'static str, dir: &TempDir, grantor: u16, server: u16, callers: u32) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["member::process", "--exact", "--nocapture", "--test-threads=1"]).envs([
+            (member::NAME, name),
+            (member::DIR, dir.path().to_str().unwrap()),
+            (member::GRANTOR, &grantor.to_string()),
+            (member::SERVER, &server.to_string()),
+        ]);
+        let member = Self { name, process: Process::spawn(name, command, dir.path()) };
+        member.load(dir, callers);
+        member
+    }
+
+    fn load(&self, dir: &TempDir, callers: u32) {
+        dir.write(&format!("{}.load", self.name), callers.to_string());
+    }
+
+    /// What went wrong in it so far.
+    fn troubles(&self, dir: &TempDir) -> String {
+        std::fs::read_to_string(dir.path().join(format!("{}.troubles", self.name))).unwrap_or_default()
+    }
+}
+
+/// Waits for so long, while this holds.
+#[track_caller]
+fn meanwhile(time: Duration, holds: impl Fn()) {
+    let end = Instant::now() + time;
+    eventually(time + PATIENCE, "the time passes", || {
+        holds();
+        Instant::now() >= end
+    });
+}
+
+fn two_processes_share(server: &impl Server) {
+    let dir = TempDir::new("budget");
+    let mut grantor = Grantor::new();
+    let few = Member::start("a", &dir, grantor.port, server.port(), 10);
+    let mut many = Member::start("b", &dir, grantor.port, server.port(), 30);
+    let within = || assert!(server.most() <= 40, "{}", server.most());
+
+    // The load is 1:3; it shifts to 3:1, and the shares follow in 10 s.
+    grantor.wait_shares(FLOOR_LEASE + PATIENCE, &[("a", 10), ("b", 30)]);
+    eventually(
+        PATIENCE,
+        "all 40 connections are open",
+        || if server.open() == 40 { Ok(()) } else { Err(server.open()) },
+    );
+    few.load(&dir, 30);
+    many.load(&dir, 10);
+    grantor.wait_shares(Duration::from_secs(10), &[("a", 30), ("b", 10)]);
+
+    // People see who holds what.
+    let seen =
+        Command::new(weir_binary()).args(["budget", "db", "--at", &format!("127.0.0.1:{}", grantor.port)]).output();
+    let seen = String::from_utf8(seen.unwrap().stdout).unwrap();
+    assert!(seen.starts_with("budget db: 40 of 40 connections held, 0 free\n"), "{seen}");
+    let held = grantor.weir.as_ref().unwrap().metric("weir_budget_held", &["budget=\"db\""]);
+    assert_eq!(held, Some(40.0));
+
+    // The grantor is killed: everybody keeps what it has, whatever the load, for longer than any lease.
+    let before = server.open();
+    grantor.kill();
+    few.load(&dir, 10);
+    many.load(&dir, 30);
+    meanwhile(FLOOR_LEASE + LEASE, || {
+        within();
+        let open = server.open();
+        assert!(open + 2 >= before, "shares are kept: {open} of {before}");
+    });
+    // It is back: it confirms what they have, and then grants anew.
+    grantor.start();
+    meanwhile(LEASE / 2, within);
+    grantor.wait_shares(LEASE + Duration::from_secs(10), &[("a", 10), ("b", 30)]);
+
+    // A member is killed: its share comes back after the lease, its floor after the lease of floors.
+    many.process.kill();
+    few.load(&dir, 60);
+    eventually(LEASE + Duration::from_secs(10), "the share is back", || {
+        let share = grantor.shares()[0].1;
+        if share >= 39 { Ok(()) } else { Err(share) }
+    });
+    grantor.wait_shares(FLOOR_LEASE + Duration::from_secs(10), &[("a", 40)]);
+    eventually(
+        PATIENCE,
+        "all 40 connections are open",
+        || if server.open() == 40 { Ok(()) } else { Err(server.open()) },
+    );
+
+    within();
+    assert_eq!((few.troubles(&dir), many.troubles(&dir)), (String::new(), String::new()));
+}
+
+#[test]
+fn two_processes_share_the_connections_of_a_server() {
+    let server = Stub::start(40);
+    two_processes_share(&server);
+    assert_eq!(server.refused(), 0);
+}
+
+/// The same with a role of `PostgreSQL` that is allowed 40 connections.
+#[test]
+fn heavy_two_processes_share_a_role_of_postgres() {
+    two_processes_share(&Postgres::start(40));
+}
+
+/// The server is right about what it refuses: without a budget, two pools of 40 are refused.
+#[test]
+fn without_a_budget_the_server_refuses() {
+    let dir = TempDir::new("budget");
+    let server = Stub::start(40);
+    let a = Member::start("a", &dir, 0, server.port(), 30);
+    let b = Member::start("b", &dir, 0, server.port(), 30);
+    eventually(PATIENCE, "some are refused", || server.refused() > 0);
+    eventually(PATIENCE, "and know it", || !(a.troubles(&dir) + &b.troubles(&dir)).is_empty());
+}
