@@ -14,6 +14,9 @@ mod stats;
 mod sync;
 mod wait;
 
+#[cfg(all(test, weir_loom))]
+mod models;
+
 pub use error::{AcquireError, Refused, StartError};
 pub use guard::Guard;
 pub use manager::{Manager, Release};

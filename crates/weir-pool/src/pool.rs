@@ -56,10 +56,17 @@ impl<M: Manager> Pool<M> {
     }
 
     pub(crate) fn start(manager: M, settings: Settings) -> Self {
+        let (pool, housekeeper) = Self::with_housekeeper(manager, settings);
+        spawn(housekeeper);
+        pool
+    }
+
+    /// A pool, and its housekeeper to be run.
+    pub(crate) fn with_housekeeper(manager: M, settings: Settings) -> (Self, impl Future<Output = ()> + Send + use<M>) {
         let shared = Counted::new(Shared::new(manager, settings));
         let end = End(Counted::clone(&shared));
-        spawn(housekeeper::keep(Counted::clone(&shared), end));
-        Self { handle: Counted::new(Handle(Counted::clone(&shared))), shared }
+        let housekeeper = housekeeper::keep(Counted::clone(&shared), end);
+        (Self { handle: Counted::new(Handle(Counted::clone(&shared))), shared }, housekeeper)
     }
 
     /// A connection, within the pool's `acquire_timeout`: one deadline over waiting, connecting and validating.

@@ -5,6 +5,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
@@ -77,7 +78,7 @@ impl<M: Manager> Entry<M> {
 impl<M: Manager> Shared<M> {
     pub(crate) fn new(manager: M, settings: Settings) -> Self {
         let quota = LocalQuota::new(settings.max_size);
-        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &settings.name);
+        let seed = seed(&settings);
         Self {
             manager,
             clock: if settings.tokio_clock { Clock::tokio() } else { Clock::counter() },
@@ -194,6 +195,14 @@ impl<M: Manager> Shared<M> {
         // Those who warm it up wait in vain.
         self.connected.notify_waiters();
     }
+}
+
+/// Of lifetimes and pauses: another one in each process; but not for a test that has the time in its hand.
+fn seed(settings: &Settings) -> u64 {
+    if settings.tokio_clock {
+        return BuildHasherDefault::<DefaultHasher>::default().hash_one(&settings.name);
+    }
+    RandomState::new().hash_one(&settings.name)
 }
 
 impl<M: Manager> State<M> {
