@@ -21,6 +21,9 @@ mod stats;
 mod sync;
 mod wait;
 
+#[cfg(all(test, weir_loom))]
+mod models;
+
 pub use budget::Budget;
 #[cfg(feature = "budget")]
 pub use budget::RemoteBudget;

@@ -66,14 +66,26 @@ impl<M: Manager> Pool<M> {
     pub(crate) fn start_as(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Notify>>) -> Self {
         #[cfg(not(weir_loom))]
         let (budget, part) = (settings.budget.clone(), settings.part());
-        let shared = Counted::new(Shared::new(manager, settings, clock, watch));
-        let end = End(Counted::clone(&shared));
-        spawn(housekeeper::keep(Counted::clone(&shared), end));
+        let (pool, housekeeper) = Self::with_housekeeper(manager, settings, clock, watch);
+        spawn(housekeeper);
         #[cfg(not(weir_loom))]
         if let Some(budget) = budget {
-            budget.govern(&shared, part);
+            budget.govern(&pool.shared, part);
         }
-        Self { handle: Counted::new(Handle(Counted::clone(&shared))), shared }
+        pool
+    }
+
+    /// A pool, and its housekeeper to be run.
+    pub(crate) fn with_housekeeper(
+        manager: M,
+        settings: Settings,
+        clock: Clock,
+        watch: Option<Arc<Notify>>,
+    ) -> (Self, impl Future<Output = ()> + Send + use<M>) {
+        let shared = Counted::new(Shared::new(manager, settings, clock, watch));
+        let end = End(Counted::clone(&shared));
+        let housekeeper = housekeeper::keep(Counted::clone(&shared), end);
+        (Self { handle: Counted::new(Handle(Counted::clone(&shared))), shared }, housekeeper)
     }
 
     /// A connection, within the pool's `acquire_timeout`: one deadline over waiting, connecting and validating.

@@ -320,7 +320,8 @@ impl Builder {
         down_after: Duration,
         /// A connection that is held for longer is reported. `None` = never.
         leak_after: Option<Duration>,
-        /// Reads tokio's clock instead of the processor's counter: for tests that pause it (`tokio::time::pause`).
+        /// Reads tokio's clock instead of the processor's counter, and draws lifetimes and pauses from the pool's name: for tests that
+        /// pause the clock (`tokio::time::pause`) and can be repeated.
         tokio_clock: bool,
     }
 

@@ -5,6 +5,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::sync::Mutex as NeverLocked;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -87,7 +88,7 @@ impl<M: Manager> Shared<M> {
         // Under a budget it begins with nothing.
         let share = settings.budget.as_ref().map(|_| 0);
         let quota = LocalQuota::new(settings.size(share));
-        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &settings.name);
+        let seed = seed(&settings);
         Self {
             manager,
             clock,
@@ -229,6 +230,14 @@ impl<M: Manager> Shared<M> {
         // Those who warm it up wait in vain.
         self.connected.notify_waiters();
     }
+}
+
+/// Of lifetimes and pauses: another one in each process; but not for a test that has the time in its hand.
+fn seed(settings: &Settings) -> u64 {
+    if settings.tokio_clock {
+        return BuildHasherDefault::<DefaultHasher>::default().hash_one(&settings.name);
+    }
+    RandomState::new().hash_one(&settings.name)
 }
 
 impl<M: Manager> State<M> {
