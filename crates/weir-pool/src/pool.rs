@@ -7,7 +7,6 @@ use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant as TokioInstant, timeout_at};
 use weir_core::Instant;
 use weir_pool_core::{Loan, Refusal};
@@ -21,7 +20,7 @@ use crate::settings::{Builder, Settings, SettingsError, check_size};
 use crate::shared::{Entry, Shared, State, needs_check};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
-use crate::sync::{Counted, spawn, timeout};
+use crate::sync::{Counted, Notify, spawn, timeout};
 use crate::wait::{Got, Limit, Wait};
 
 /// How long after its time-out a connect may take to end.

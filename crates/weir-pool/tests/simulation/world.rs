@@ -487,7 +487,7 @@ impl<F> Drop for Watched<F> {
 }
 
 fn start(server: &Arc<Server>, seed: u64, max: u32) -> Pool<Client> {
-    let lives = |kind: u64, time: u64| (seed / 12 % kind != 0).then_some(ms(time));
+    let lives = |kind: u64, time: u64| (!(seed / 12).is_multiple_of(kind)).then_some(ms(time));
     Pool::<Client>::builder()
         .name(format!("seed {seed}"))
         .tokio_clock(true)
