@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod borrowers;
 #[cfg_attr(weir_loom, allow(dead_code, reason = "the models have no budget: loom counts without weak references"))]
 mod budget;
 mod clock;
@@ -8,9 +9,13 @@ mod endpoints;
 mod error;
 mod guard;
 mod housekeeper;
+mod log;
 mod manager;
 #[cfg(any(feature = "http1", feature = "mysql", feature = "postgres", feature = "redis", feature = "tcp"))]
 pub mod managers;
+#[cfg(not(weir_loom))]
+pub mod metrics;
+mod pace;
 mod pool;
 #[cfg(feature = "tower")]
 mod service;
@@ -20,10 +25,12 @@ mod snapshot;
 mod stats;
 mod sync;
 mod wait;
+mod window;
 
 #[cfg(all(test, weir_loom))]
 mod models;
 
+pub use borrowers::Borrower;
 pub use budget::Budget;
 #[cfg(feature = "budget")]
 pub use budget::RemoteBudget;
@@ -44,4 +51,6 @@ pub use stats::Stats;
 pub use weir_balance::{Algorithm, Params as BalanceParams};
 pub use weir_core::{Address, Endpoint, Weight};
 pub use weir_pool_core::Standing;
+pub use weir_pool_core::explain::Finding;
 pub use weir_pool_core::{CloseReason, Histogram};
+pub use window::{Explanation, Load};
