@@ -2,6 +2,7 @@
 
 use crate::Outcome;
 use crate::process::{Call, is_installed};
+use crate::tree;
 
 /// Programs that tests run, and the Debian package that has them.
 const DEBIAN: &[(&str, &str)] = &[
@@ -23,13 +24,22 @@ const DEBIAN: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
+    ("python3", "python3-venv"),
 ];
+
+/// Where the Python packages of the tests are: a virtual environment.
+const PYTHON: &str = "target/python";
+/// Python packages that tests use, and a module of each: the other side of a protocol, by others than us.
+const PYTHON_PACKAGES: &[(&str, &str)] =
+    &[("opentelemetry-proto==1.45.*", "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2")];
 
 /// Cargo subcommands, with the version that CI is known to work with.
 const CARGO: &[(&str, &str)] = &[("cargo-nextest", "0.9"), ("cargo-fuzz", "0.13")];
 
 /// Limit for one `apt-get`, in seconds.
 const APT_SECS: u32 = 600;
+/// Limit for making the virtual environment, and for one `pip install`, in seconds.
+const PYTHON_SECS: u32 = 300;
 /// Limit for compiling one cargo subcommand, in seconds.
 const CARGO_SECS: u32 = 1_500;
 
@@ -49,7 +59,37 @@ pub(crate) fn for_tests() -> Outcome {
             ));
         }
     }
+    python()?;
     cargo_program("cargo-nextest")
+}
+
+/// Makes the virtual environment, and installs in it what is missing.
+fn python() -> Outcome {
+    let program = tree::root().join(PYTHON).join("bin/python");
+    let program = program.to_str().ok_or("the project's folder has a name that is not UTF-8")?;
+    let missing = || {
+        PYTHON_PACKAGES.iter().filter(|(_, module)| {
+            let import = format!("import {module}");
+            Call::new(program, &["-c", &import], PYTHON_SECS).output().is_err()
+        })
+    };
+    if !is_installed(program) {
+        println!("making {PYTHON}");
+        let make = || Call::new("python3", &["-m", "venv", PYTHON], PYTHON_SECS).run();
+        if make().is_err() {
+            // Debian's own Python comes without.
+            apt(&["python3-venv"])?;
+            make()?;
+        }
+    }
+    for (package, _) in missing() {
+        println!("installing {package}");
+        Call::new(program, &["-m", "pip", "install", "--quiet", package], PYTHON_SECS).run()?;
+    }
+    match missing().next() {
+        Some((package, module)) => Err(format!("{package} is installed in {PYTHON}, but has no {module}")),
+        None => Ok(()),
+    }
 }
 
 /// Installs a row of [`CARGO`] if it is missing.

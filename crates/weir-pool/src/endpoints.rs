@@ -9,7 +9,7 @@
 //! The machine (`weir_pool_core::Roster`) decides; [`control`] feeds it and carries out what it says. A caller never takes
 //! the control's lock unless it gets nothing.
 
-mod control;
+pub(crate) mod control;
 mod error;
 mod guard;
 mod settings;
@@ -17,6 +17,8 @@ mod snapshot;
 mod view;
 
 use std::fmt;
+use std::future::Future;
+use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -61,7 +63,7 @@ const REFUSALS_MAX: usize = 8;
 /// First come, first served at each endpoint; between endpoints the balancer decides. A caller that has to leave a line because
 /// its endpoint is gone stands in the next one where it would stand if it had waited there: nobody starts anew.
 pub struct EndpointPools<M: Manager> {
-    core: Arc<Core<M>>,
+    pub(crate) core: Arc<Core<M>>,
     /// Counts the handles.
     handle: Arc<Handle<M>>,
 }
@@ -85,6 +87,8 @@ struct Ask<'a> {
     key: Option<u64>,
     limit: Limit,
     only: Option<&'a (dyn Fn(&Endpoint) -> bool + Sync)>,
+    /// Where it asks.
+    at: &'static Location<'static>,
 }
 
 /// What has become of a caller so far.
@@ -127,8 +131,9 @@ impl<M: Manager> EndpointPools<M> {
     /// # Errors
     /// [`Refused::TimedOut`]; [`Refused::Down`] if connects have failed for long at every endpoint; [`Refused::LineFull`] if all
     /// lines are; [`Refused::Closed`].
-    pub async fn acquire(&self) -> Result<EndpointGuard<M>, EndpointsError<M::Error>> {
-        self.acquire_by(&Ask { key: None, limit: Limit::Common, only: None }).await
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<EndpointGuard<M>, EndpointsError<M::Error>>> {
+        self.acquire_by(None, Limit::Common, Location::caller())
     }
 
     /// As [`EndpointPools::acquire`], for algorithms that send the same key to the same endpoint (`weir_balance::hash_key` makes
@@ -137,8 +142,9 @@ impl<M: Manager> EndpointPools<M> {
     /// # Fairness, cancel safety, errors
     /// As [`EndpointPools::acquire`].
     #[allow(clippy::missing_errors_doc, reason = "said in one heading")]
-    pub async fn acquire_for(&self, key: u64) -> Result<EndpointGuard<M>, EndpointsError<M::Error>> {
-        self.acquire_by(&Ask { key: Some(key), limit: Limit::Common, only: None }).await
+    #[track_caller]
+    pub fn acquire_for(&self, key: u64) -> impl Future<Output = Result<EndpointGuard<M>, EndpointsError<M::Error>>> {
+        self.acquire_by(Some(key), Limit::Common, Location::caller())
     }
 
     /// As [`EndpointPools::acquire`], with a time-out of its own.
@@ -146,8 +152,12 @@ impl<M: Manager> EndpointPools<M> {
     /// # Fairness, cancel safety, errors
     /// As [`EndpointPools::acquire`].
     #[allow(clippy::missing_errors_doc, reason = "said in one heading")]
-    pub async fn acquire_timeout(&self, limit: Duration) -> Result<EndpointGuard<M>, EndpointsError<M::Error>> {
-        self.acquire_by(&Ask { key: None, limit: Limit::Own(limit), only: None }).await
+    #[track_caller]
+    pub fn acquire_timeout(
+        &self,
+        limit: Duration,
+    ) -> impl Future<Output = Result<EndpointGuard<M>, EndpointsError<M::Error>>> {
+        self.acquire_by(None, Limit::Own(limit), Location::caller())
     }
 
     /// As [`EndpointPools::acquire`], at an endpoint for which `only` holds: by its tags or its zone, say. Whatever the
@@ -156,23 +166,29 @@ impl<M: Manager> EndpointPools<M> {
     /// # Fairness, cancel safety, errors
     /// As [`EndpointPools::acquire`].
     #[allow(clippy::missing_errors_doc, reason = "said in one heading")]
-    pub async fn acquire_where(
+    #[track_caller]
+    pub fn acquire_where(
         &self,
         only: impl Fn(&Endpoint) -> bool + Sync,
-    ) -> Result<EndpointGuard<M>, EndpointsError<M::Error>> {
-        self.acquire_by(&Ask { key: None, limit: Limit::Common, only: Some(&only) }).await
+    ) -> impl Future<Output = Result<EndpointGuard<M>, EndpointsError<M::Error>>> {
+        let at = Location::caller();
+        async move { self.acquire_as(&Ask { key: None, limit: Limit::Common, only: Some(&only), at }).await }
     }
 
     /// Calls `use_it` with a connection and gives it back.
     ///
     /// # Errors
     /// As [`EndpointPools::acquire`].
-    pub async fn with<T>(
+    #[track_caller]
+    pub fn with<T>(
         &self,
         use_it: impl AsyncFnOnce(&mut M::Connection) -> T,
-    ) -> Result<T, EndpointsError<M::Error>> {
-        let mut guard = self.acquire().await?;
-        Ok(use_it(&mut guard).await)
+    ) -> impl Future<Output = Result<T, EndpointsError<M::Error>>> {
+        let acquired = self.acquire();
+        async move {
+            let mut guard = acquired.await?;
+            Ok(use_it(&mut guard).await)
+        }
     }
 
     /// The endpoints from now on, told apart by their addresses: those that stay keep their pools, their connections and their
@@ -235,14 +251,23 @@ impl<M: Manager> EndpointPools<M> {
         if in_time { Ok(()) } else { Err(self.snapshot()) }
     }
 
-    async fn acquire_by(&self, ask: &Ask<'_>) -> Result<EndpointGuard<M>, EndpointsError<M::Error>> {
+    async fn acquire_by(
+        &self,
+        key: Option<u64>,
+        limit: Limit,
+        at: &'static Location<'static>,
+    ) -> Result<EndpointGuard<M>, EndpointsError<M::Error>> {
+        self.acquire_as(&Ask { key, limit, only: None, at }).await
+    }
+
+    async fn acquire_as(&self, ask: &Ask<'_>) -> Result<EndpointGuard<M>, EndpointsError<M::Error>> {
         let core = &*self.core;
         let asked = core.clock.now();
         // Mostly the first pick has a connection, and nothing else need be known.
         let mut past = None;
         if let Pick::Site(site) = core.pick(ask.key, ask.only, Avoid::NONE, asked) {
             let load = InFlight::begin(&site);
-            match site.pool.acquire_as(ask.limit, None).await {
+            match site.pool.acquire_as(ask.at, ask.limit, None).await {
                 Ok(guard) => return Ok(EndpointGuard::new(guard, site, load)),
                 Err(denied) => past = Some(self.denied(self.begin(ask, asked), &site, denied)?),
             }
@@ -274,7 +299,7 @@ impl<M: Manager> EndpointPools<M> {
             match core.pick(ask.key, ask.only, past.avoid, core.clock.now()) {
                 Pick::Site(site) => {
                     let load = InFlight::begin(&site);
-                    match site.pool.acquire_as(ask.limit, Some((past.asked, past.deadline))).await {
+                    match site.pool.acquire_as(ask.at, ask.limit, Some((past.asked, past.deadline))).await {
                         Ok(guard) => return Ok(EndpointGuard::new(guard, site, load)),
                         Err(denied) => past = self.denied(past, &site, denied)?,
                     }

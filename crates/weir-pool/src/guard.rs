@@ -31,6 +31,7 @@ impl<M: Manager> Guard<M> {
     pub fn detach(mut self) -> M::Connection {
         let Some(loan) = self.loan.take() else { unreachable!("taken only by drop") };
         let shared = Counted::clone(&loan.shared);
+        shared.forget(&loan);
         shared.update(|state, now, _| state.broker.detach(loan, now)).conn
     }
 

@@ -10,6 +10,7 @@ use weir_core::Instant;
 use weir_pool_core::{CloseReason, Loan, SlotId, Todo};
 
 use crate::error::Failure;
+use crate::log;
 use crate::manager::Manager;
 use crate::shared::{Entry, Extras, Shared};
 use crate::sync::{AbortHandle, Counted, sleep_until, spawn, timeout};
@@ -18,17 +19,18 @@ use crate::sync::{AbortHandle, Counted, sleep_until, spawn, timeout};
 pub(crate) async fn keep<M: Manager>(shared: Counted<Shared<M>>, end: End<M>) {
     let _end = end;
     let mut todo = Todo::default();
-    let mut opening: HashMap<SlotId, AbortHandle> = HashMap::new();
+    let mut opening: HashMap<SlotId, (AbortHandle, Instant)> = HashMap::new();
     loop {
         let next = visit(&shared, &mut todo);
-        opening.retain(|_, task| !task.is_finished());
+        opening.retain(|_, (task, _)| !task.is_finished());
         for slot in todo.open.drain(..) {
             let task = spawn(open(Connecting { shared: Counted::clone(&shared), slot, ended: false }));
-            opening.insert(slot, task.abort_handle());
+            opening.insert(slot, (task.abort_handle(), shared.clock.now()));
         }
         for slot in todo.abandon.drain(..) {
-            if let Some(task) = opening.remove(&slot) {
+            if let Some((task, since)) = opening.remove(&slot) {
                 task.abort();
+                shared.connect_failed(&Failure::NoAnswer(shared.clock.now().since(since)));
             }
         }
         for (slot, entry, reason) in todo.close.drain(..) {
@@ -45,15 +47,11 @@ pub(crate) async fn keep<M: Manager>(shared: Counted<Shared<M>>, end: End<M>) {
         if is_over(&shared) {
             return;
         }
-        match next {
-            Some(at) => {
-                tokio::select! {
-                    biased;
-                    () = shared.housekeeper.notified() => {}
-                    () = sleep_until(shared.clock.at(at)) => {}
-                }
-            }
-            None => shared.housekeeper.notified().await,
+        let next = next.unwrap_or(Instant::FAR).min(shared.remember());
+        tokio::select! {
+            biased;
+            () = shared.housekeeper.notified() => {}
+            () = sleep_until(shared.clock.at(next)) => {}
         }
     }
 }
@@ -80,12 +78,14 @@ fn is_over<M: Manager>(shared: &Shared<M>) -> bool {
 }
 
 fn report_leak<M: Manager>(shared: &Shared<M>, slot: SlotId, since: Instant) {
-    let held = shared.clock.now().since(since);
+    let now = shared.clock.now();
     let mut state = shared.lock();
     state.leaks += 1;
-    let name = Arc::clone(&state.settings.name);
+    let (borrower, told) = state.borrowers.leaked(slot, now);
     drop(state);
-    tracing::warn!(pool = &*name, slot = slot.index(), held_secs = held.as_secs_f64(), "connection may have leaked");
+    if let Some(leaks) = told {
+        log::leaked(&shared.name, slot.index(), now.since(since), leaks, borrower.as_ref());
+    }
 }
 
 /// A connect in flight. If it does not come to its end (abandoned, panicked, the runtime ends), it has failed.
@@ -99,10 +99,11 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
     let shared = Counted::clone(&connecting.shared);
     let slot = connecting.slot;
     let limit = shared.lock().settings.connect_timeout();
+    let begun = shared.clock.now();
     match timeout(limit, shared.manager.connect()).await {
         Ok(Ok(conn)) => {
             connecting.ended = true;
-            shared.update(|state, now, wake| {
+            let (took, recovered) = shared.update(|state, now, wake| {
                 let entry = Entry {
                     conn,
                     shared: Counted::clone(&shared),
@@ -111,18 +112,19 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
                     needs_reset: false,
                     needs_check: false,
                     preparing: false,
+                    watched: false,
                     extras: Extras::default(),
                 };
                 state.broker.connected(slot, entry, now, wake);
+                (now.since(begun), state.connects.succeeded(now))
             });
+            log::connected(&shared.name, slot.index(), took, recovered.as_ref());
             shared.connected.notify_waiters();
         }
         Ok(Err(error)) => {
-            let failure = Failure::Error(Arc::new(error));
-            // The one before is dropped outside the lock: its end is code of the user's.
-            drop(shared.update(|state, now, _| state.last_failure.replace((failure, now))));
+            shared.connect_failed(&Failure::Error(Arc::new(error)));
         }
-        Err(_) => drop(shared.update(|state, now, _| state.last_failure.replace((Failure::NoAnswer(limit), now)))),
+        Err(_) => shared.connect_failed(&Failure::NoAnswer(limit)),
     }
 }
 
@@ -151,6 +153,7 @@ async fn close<M: Manager>(closing: Closing<M>, entry: Entry<M>) {
 impl<M: Manager> Drop for Closing<M> {
     fn drop(&mut self) {
         self.shared.update(|state, _, _| state.broker.closed(self.slot, self.reason));
+        log::disconnected(&self.shared.name, self.slot.index(), self.reason);
     }
 }
 

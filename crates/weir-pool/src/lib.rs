@@ -9,6 +9,7 @@
     )
 )]
 
+mod borrowers;
 mod budget;
 mod clock;
 #[cfg(not(weir_loom))]
@@ -16,9 +17,13 @@ mod endpoints;
 mod error;
 mod guard;
 mod housekeeper;
+mod log;
 mod manager;
 #[cfg(any(feature = "http1", feature = "mysql", feature = "postgres", feature = "redis", feature = "tcp"))]
 pub mod managers;
+#[cfg(not(weir_loom))]
+pub mod metrics;
+mod pace;
 mod pool;
 #[cfg(feature = "tower")]
 mod service;
@@ -28,10 +33,12 @@ mod snapshot;
 mod stats;
 mod sync;
 mod wait;
+mod window;
 
 #[cfg(all(test, weir_loom))]
 mod models;
 
+pub use borrowers::Borrower;
 pub use budget::Budget;
 #[cfg(feature = "budget")]
 pub use budget::RemoteBudget;
@@ -53,4 +60,6 @@ pub use stats::Stats;
 pub use weir_balance::{Algorithm, Params as BalanceParams};
 pub use weir_core::{Address, Endpoint, Weight};
 pub use weir_pool_core::Standing;
+pub use weir_pool_core::explain::Finding;
 pub use weir_pool_core::{CloseReason, Histogram};
+pub use window::{Explanation, Load};

@@ -2,19 +2,23 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant as TokioInstant, timeout_at};
+use tracing::Instrument as _;
 use weir_core::Instant;
 use weir_pool_core::{Loan, Refusal};
 
+use crate::borrowers::Borrower;
 use crate::clock::Clock;
 use crate::error::{AcquireError, Details, Refused};
 use crate::guard::Guard;
 use crate::housekeeper::{self, End};
+use crate::log;
 use crate::manager::Manager;
 use crate::settings::{Builder, Settings, SettingsError, check_size};
 use crate::shared::{Entry, Shared, State, needs_check};
@@ -22,6 +26,7 @@ use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::sync::{Counted, Notify, spawn, timeout};
 use crate::wait::{Got, Limit, Wait};
+use crate::window::Explanation;
 
 /// How long after its time-out a connect may take to end.
 const END_OF_CONNECT: Duration = Duration::from_millis(100);
@@ -57,6 +62,7 @@ impl<M: Manager> Pool<M> {
     }
 
     pub(crate) fn start(manager: M, settings: Settings) -> Self {
+        log::began(&settings.name, settings.max_size);
         let clock = Clock::new(settings.tokio_clock);
         Self::start_as(manager, settings, clock, None)
     }
@@ -99,11 +105,16 @@ impl<M: Manager> Pool<M> {
     /// # Errors
     /// [`Refused::TimedOut`], [`Refused::Down`], [`Refused::LineFull`] or [`Refused::Closed`], with the state of the pool and
     /// the last failure of a connect.
-    pub async fn acquire(&self) -> Result<Guard<M>, AcquireError<M::Error>> {
-        let mut wait = pin!(Wait::new(&self.shared, Limit::Common, None));
-        match wait.as_mut().await {
-            Ok(loan) => self.lend(loan, Limit::Common, wait.times()).await,
-            Err(refusal) => Err(self.missed(refusal, wait.times().0)),
+    #[track_caller]
+    #[inline]
+    pub fn acquire(&self) -> impl Future<Output = Result<Guard<M>, AcquireError<M::Error>>> {
+        let at = Location::caller();
+        async move {
+            let mut wait = pin!(Wait::new(&self.shared, Limit::Common, None));
+            match wait.as_mut().await {
+                Ok(loan) => self.lend(loan, at, Limit::Common, wait.times()).await,
+                Err(refusal) => Err(self.missed(refusal, wait.times().0)),
+            }
         }
     }
 
@@ -111,12 +122,16 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     /// As [`Pool::acquire`].
-    pub async fn acquire_timeout(&self, limit: Duration) -> Result<Guard<M>, AcquireError<M::Error>> {
+    #[track_caller]
+    pub fn acquire_timeout(&self, limit: Duration) -> impl Future<Output = Result<Guard<M>, AcquireError<M::Error>>> {
+        let at = Location::caller();
         let limit = Limit::Own(limit);
-        let mut wait = pin!(Wait::new(&self.shared, limit, None));
-        match self.wait(wait.as_mut()).await {
-            Ok(loan) => self.lend(loan, limit, wait.times()).await,
-            Err(refusal) => Err(self.missed(refusal, wait.times().0)),
+        async move {
+            let mut wait = pin!(Wait::new(&self.shared, limit, None));
+            match self.wait(wait.as_mut()).await {
+                Ok(loan) => self.lend(loan, at, limit, wait.times()).await,
+                Err(refusal) => Err(self.missed(refusal, wait.times().0)),
+            }
         }
     }
 
@@ -125,13 +140,15 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     /// [`Refused::NoneIdle`], or as [`Pool::acquire`].
+    #[track_caller]
     pub fn try_acquire(&self) -> Result<Guard<M>, AcquireError<M::Error>> {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
-        let State { broker, validate_after, suspect_before, .. } = &mut *state;
+        let State { broker, validate_after, suspect_before, watches, .. } = &mut *state;
         // What must be awaited first is not for somebody who cannot wait.
         let taken = broker.try_acquire(now, |loan| {
             loan.needs_check = needs_check(loan, *validate_after, *suspect_before);
+            loan.watched = *watches;
             loan.is_fresh()
         });
         let (calls, shut) = (state.broker.calls_housekeeper(), state.broker.is_shut());
@@ -140,7 +157,10 @@ impl<M: Manager> Pool<M> {
             self.shared.call();
         }
         match taken {
-            Some(loan) => Ok(Guard::new(loan)),
+            Some(loan) => {
+                self.shared.note(&loan, Location::caller());
+                Ok(Guard::new(loan))
+            }
             None => Err(self.error(if shut { Refused::Closed } else { Refused::NoneIdle }, Duration::ZERO)),
         }
     }
@@ -149,12 +169,16 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     /// As [`Pool::acquire`].
-    pub async fn with<T>(
+    #[track_caller]
+    pub fn with<T>(
         &self,
         use_it: impl AsyncFnOnce(&mut M::Connection) -> T,
-    ) -> Result<T, AcquireError<M::Error>> {
-        let mut guard = self.acquire().await?;
-        Ok(use_it(&mut guard).await)
+    ) -> impl Future<Output = Result<T, AcquireError<M::Error>>> {
+        let acquired = self.acquire();
+        async move {
+            let mut guard = acquired.await?;
+            Ok(use_it(&mut guard).await)
+        }
     }
 
     /// What there is.
@@ -165,6 +189,25 @@ impl<M: Manager> Pool<M> {
     /// What has happened since the start.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// What limits the pool, in words and with the figures of its last ten seconds: all connections in use for long, connects that
+    /// fail or are slow, more load than the size carries, a leak …; or that nothing does. For people; cheap enough for every scrape.
+    pub fn explain(&self) -> Explanation {
+        self.shared.explain()
+    }
+
+    /// Who holds connections, and since when: where `leak_after` is set; empty otherwise. Those that were acquired before it was set
+    /// are not among them.
+    pub fn in_use(&self) -> Vec<Borrower> {
+        self.shared.borrowers()
+    }
+
+    /// Those of [`Pool::in_use`] that have been reported as possible leaks, and have not come back.
+    pub fn leaks(&self) -> Vec<Borrower> {
+        let mut borrowers = self.in_use();
+        borrowers.retain(|borrower| borrower.leaked);
+        borrowers
     }
 
     /// Opens connections until `connections` of them are open (idle or in use), in bounded parallel and paced like all others;
@@ -248,16 +291,19 @@ impl<M: Manager> Pool<M> {
     /// Callers wait from now on, although connections may be idle: before a fail-over, say. Their time-outs go on.
     pub fn suspend(&self) {
         self.shared.update(|state, _, _| state.broker.suspend());
+        log::told(&self.shared.name, "suspended");
     }
 
     /// Ends [`Pool::suspend`].
     pub fn resume(&self) {
         self.shared.update(|state, now, wake| state.broker.resume(now, wake));
+        log::told(&self.shared.name, "resumed");
     }
 
     /// Soft eviction: idle connections are closed now, those in use when they come back.
     pub fn evict(&self) {
         self.shared.update(|state, _, _| state.broker.evict_all());
+        log::told(&self.shared.name, "evicted");
     }
 
     /// Closes the pool: callers are refused, those in line too; idle connections are closed now, those in use when they come back.
@@ -310,6 +356,7 @@ impl<M: Manager> Pool<M> {
     /// For a caller of several pools. `since`: it has waited at another one, since when, and its deadline.
     pub(crate) async fn acquire_as(
         &self,
+        at: &'static Location<'static>,
         limit: Limit,
         since: Option<(Instant, Instant)>,
     ) -> Result<Guard<M>, Denied<M::Error>> {
@@ -318,7 +365,7 @@ impl<M: Manager> Pool<M> {
             Some(since) => Wait::moved(&self.shared, limit, since),
         });
         match self.wait(wait.as_mut()).await {
-            Ok(loan) => self.lend(loan, limit, wait.times()).await.map_err(Denied::Error),
+            Ok(loan) => self.lend(loan, at, limit, wait.times()).await.map_err(Denied::Error),
             Err(Refusal::TurnedAway) => Err(Denied::TurnedAway),
             Err(refusal) => Err(Denied::Error(self.missed(refusal, wait.times().0))),
         }
@@ -345,15 +392,17 @@ impl<M: Manager> Pool<M> {
     async fn lend(
         &self,
         loan: Loan<Entry<M>>,
+        at: &'static Location<'static>,
         limit: Limit,
         times: (Instant, Instant),
     ) -> Result<Guard<M>, AcquireError<M::Error>> {
         let manager = &self.shared.manager;
+        self.shared.note(&loan, at);
         let fresh = loan.is_fresh();
         let mut guard = Guard::new(loan);
         // What is rarely awaited is boxed: it would make the future of every caller in line larger.
         if !fresh || manager.is_broken(&mut guard) {
-            return Box::pin(self.lend_slowly(guard, limit, times)).await;
+            return Box::pin(self.lend_slowly(guard, at, limit, times)).await;
         }
         guard.begin_preparing();
         let ready = {
@@ -373,7 +422,7 @@ impl<M: Manager> Pool<M> {
             // Given up in the middle: nobody knows its state.
             None => {}
         }
-        Box::pin(self.lend_slowly(guard, limit, times)).await
+        Box::pin(self.lend_slowly(guard, at, limit, times)).await
     }
 
     /// Lends a connection after what has to be awaited; another one, as often as it takes, if that finds it dead.
@@ -381,6 +430,7 @@ impl<M: Manager> Pool<M> {
     async fn lend_slowly(
         &self,
         first: Guard<M>,
+        at: &'static Location<'static>,
         limit: Limit,
         times: (Instant, Instant),
     ) -> Result<Guard<M>, AcquireError<M::Error>> {
@@ -389,7 +439,7 @@ impl<M: Manager> Pool<M> {
         let until = shared.clock.at(deadline);
         let mut candidate = first;
         loop {
-            match prepare(shared, candidate, until).await {
+            match prepare(shared, candidate, until).instrument(log::preparing(&shared.name)).await {
                 Prepared::Ready(guard) => return Ok(guard),
                 Prepared::Dead => {}
                 Prepared::TimedOut => {
@@ -400,7 +450,10 @@ impl<M: Manager> Pool<M> {
             // Its turn had come: it does not go to the end of the line.
             let wait = pin!(Wait::new(shared, limit, Some((asked, deadline))));
             candidate = match self.wait(wait).await {
-                Ok(loan) => Guard::new(loan),
+                Ok(loan) => {
+                    shared.note(&loan, at);
+                    Guard::new(loan)
+                }
                 Err(refusal) => return Err(self.missed(refusal, asked)),
             };
         }
@@ -408,7 +461,9 @@ impl<M: Manager> Pool<M> {
 
     #[cold]
     fn missed(&self, refusal: Refusal, asked: Instant) -> AcquireError<M::Error> {
-        self.error(refused(refusal), self.shared.clock.now().since(asked))
+        let error = self.error(refused(refusal), self.shared.clock.now().since(asked));
+        log::missed(&self.shared.name, &error);
+        error
     }
 
     pub(crate) fn error(&self, refused: Refused, waited: Duration) -> AcquireError<M::Error> {

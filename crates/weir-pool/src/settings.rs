@@ -38,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) backoff_max: Duration,
     pub(crate) down_after: Duration,
     pub(crate) leak_after: Option<Duration>,
+    pub(crate) leak_backtrace: bool,
     pub(crate) tokio_clock: bool,
     pub(crate) budget: Option<Budget>,
     pub(crate) budget_floor: Option<u32>,
@@ -142,6 +143,9 @@ impl Settings {
                 return refuse(setting, "is next to nothing; None switches it off".to_owned());
             }
         }
+        if settings.leak_backtrace && settings.leak_after.is_none() {
+            return refuse("leak_backtrace", "without leak_after nothing is reported".to_owned());
+        }
         for (setting, value, most) in
             [("budget_floor", settings.budget_floor, max_size), ("budget_weight", settings.budget_weight, WEIGHT_MAX)]
         {
@@ -197,6 +201,7 @@ impl Default for Settings {
             backoff_max: Duration::from_secs(1),
             down_after: Duration::from_secs(5),
             leak_after: None,
+            leak_backtrace: false,
             tokio_clock: false,
             budget: None,
             budget_floor: None,
@@ -245,6 +250,7 @@ impl std::error::Error for SettingsError {}
 /// | `max_lifetime` | 30 min, each connection up to 10 % less |
 /// | `keepalive` | 2 min |
 /// | `max_uses`, `leak_after` | none |
+/// | `leak_backtrace` | no |
 /// | `waiters_max` | 1,048,576 |
 /// | `parallel_connects` | 32 |
 /// | `backoff`, `backoff_max`, `down_after` | 50 ms, 1 s, 5 s |
@@ -318,8 +324,12 @@ impl Builder {
         backoff_max: Duration,
         /// New callers are refused at once if no connection is open and connects have failed for this long.
         down_after: Duration,
-        /// A connection that is held for longer is reported. `None` = never.
+        /// A connection that is held for longer is reported ([`Pool::leaks`], and a line of the log), with where it was acquired and in
+        /// which span. `None` = never, and nothing is noted of who holds what.
         leak_after: Option<Duration>,
+        /// Reports of leaks show how the caller got to its acquire, too. Noting that costs some microseconds per acquire (where
+        /// `leak_after` is set), and as much memory as the stack is deep: to find a leak, not to leave on.
+        leak_backtrace: bool,
         /// Reads tokio's clock instead of the processor's counter, and draws lifetimes and pauses from the pool's name: for tests that
         /// pause the clock (`tokio::time::pause`) and can be repeated.
         tokio_clock: bool,

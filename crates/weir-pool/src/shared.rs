@@ -6,6 +6,7 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
+use std::panic::Location;
 use std::sync::Mutex as NeverLocked;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -15,13 +16,19 @@ use std::time::Duration;
 use weir_core::Instant;
 use weir_pool_core::{Broker, CloseReason, Evidence, Loan, LocalQuota, Ticket};
 
-use crate::clock::Clock;
+use crate::borrowers::{Borrower, Borrowers, Caller};
+use crate::clock::{Clock, unix_nanos};
 use crate::error::Failure;
+use crate::log;
 use crate::manager::Manager;
 use crate::settings::Settings;
 use crate::sync::{AtomicBool, Counted, Mutex, MutexGuard, Notify};
+use crate::window::History;
 
 pub(crate) struct Shared<M: Manager> {
+    pub(crate) name: Arc<str>,
+    /// In nanoseconds of Unix time.
+    pub(crate) began: u64,
     pub(crate) manager: M,
     pub(crate) clock: Clock,
     state: Mutex<State<M>>,
@@ -37,6 +44,8 @@ pub(crate) struct Shared<M: Manager> {
     pub(crate) emptied: Notify,
     /// Calls the one who tends several pools, if this is one of them, when its evidence has changed.
     watch: Option<Arc<Notify>>,
+    /// What the pool was like in the last seconds. Never locked together with the state.
+    pub(crate) history: Mutex<History>,
 }
 
 pub(crate) struct State<M: Manager> {
@@ -45,6 +54,11 @@ pub(crate) struct State<M: Manager> {
     /// What the budget allows; `None` without one.
     pub(crate) share: Option<u32>,
     pub(crate) leaks: u64,
+    /// Who holds connections is noted.
+    pub(crate) watches: bool,
+    pub(crate) borrowers: Borrowers,
+    /// Of connects, what is to be logged.
+    pub(crate) connects: log::Connects,
     /// The last failure of a connect, and when it was.
     pub(crate) last_failure: Option<(Failure<M::Error>, Instant)>,
     /// Idle connections from before this moment are checked before they are lent, however short they were idle: one of them
@@ -68,6 +82,8 @@ pub(crate) struct Entry<M: Manager> {
     pub(crate) needs_check: bool,
     /// It is being made ready for its next user: nobody knows its state.
     pub(crate) preparing: bool,
+    /// Who holds it is noted.
+    pub(crate) watched: bool,
     /// What users keep with the connection (prepared statements and the like), by type.
     pub(crate) extras: Extras,
 }
@@ -91,14 +107,19 @@ impl<M: Manager> Shared<M> {
         let seed = seed(&settings);
         Self {
             manager,
+            name: Arc::clone(&settings.name),
+            began: unix_nanos(),
             clock,
             state: Mutex::new(State {
                 broker: Broker::new(settings.broker(share), quota, seed),
                 acquire_timeout: settings.acquire_timeout,
                 validate_after: settings.validate_after.unwrap_or(Duration::MAX),
+                watches: settings.leak_after.is_some(),
                 settings: Arc::new(settings),
                 share,
                 leaks: 0,
+                borrowers: Borrowers::new(),
+                connects: log::Connects::new(),
                 last_failure: None,
                 suspect_before: Instant::ZERO,
             }),
@@ -108,6 +129,7 @@ impl<M: Manager> Shared<M> {
             connected: Notify::new(),
             emptied: Notify::new(),
             watch,
+            history: Mutex::new(History::new()),
         }
     }
 
@@ -191,6 +213,7 @@ impl<M: Manager> Shared<M> {
     /// Takes back a sound connection: it goes to whoever waits, or becomes idle.
     #[inline]
     pub(crate) fn give_back(&self, loan: Loan<Entry<M>>) {
+        self.forget(&loan);
         let now = self.clock.now();
         let mut state = self.lock();
         let (waker, _) = state.broker.release(loan, now);
@@ -206,16 +229,19 @@ impl<M: Manager> Shared<M> {
 
     /// Takes back a connection that was not used.
     pub(crate) fn put_back(&self, loan: Loan<Entry<M>>) {
+        self.forget(&loan);
         self.update(|state, now, wake| wake.extend(state.broker.put_back(loan, now)));
     }
 
     /// Takes back a connection that must not be used again: the housekeeper closes it.
     pub(crate) fn discard(&self, loan: Loan<Entry<M>>, reason: CloseReason) {
+        self.forget(&loan);
         self.update(|state, now, _| state.broker.discard(loan, reason, now));
     }
 
     /// A connection has turned out to be dead: those of its age are suspect.
     pub(crate) fn failed(&self, error: M::Error) {
+        log::found_dead(&self.name, &error);
         let failure = Failure::Error(Arc::new(error));
         // The one before is dropped outside the lock: its end is code of the user's.
         drop(self.update(|state, now, _| {
@@ -224,11 +250,68 @@ impl<M: Manager> Shared<M> {
         }));
     }
 
+    /// A connect has failed.
+    pub(crate) fn connect_failed(&self, failure: &Failure<M::Error>) {
+        let (told, before) = self.update(|state, now, _| {
+            let told = state.connects.failed(now);
+            (told, state.last_failure.replace((failure.clone(), now)))
+        });
+        // Not under the lock: its end is code of the user's.
+        drop(before);
+        log::connect_failed(&self.name, told, failure);
+    }
+
+    // === who holds what, where leaks are looked for ===
+
+    /// Notes who has got a connection, if that is wanted.
+    #[inline]
+    pub(crate) fn note(&self, loan: &Loan<Entry<M>>, acquired_at: &'static Location<'static>) {
+        if loan.watched {
+            self.note_caller(loan, acquired_at);
+        }
+    }
+
+    #[cold]
+    fn note_caller(&self, loan: &Loan<Entry<M>>, acquired_at: &'static Location<'static>) {
+        let with_backtrace = self.lock().settings.leak_backtrace;
+        let caller = Caller::note(acquired_at, with_backtrace);
+        self.lock().borrowers.lent(loan.slot(), caller, loan.since());
+    }
+
+    /// Forgets who has got a connection: it comes back. Nobody can get it before that.
+    #[inline]
+    pub(crate) fn forget(&self, loan: &Loan<Entry<M>>) {
+        if loan.watched {
+            self.forget_caller(loan);
+        }
+    }
+
+    #[cold]
+    fn forget_caller(&self, loan: &Loan<Entry<M>>) {
+        let now = self.clock.now();
+        let back = self.lock().borrowers.back(loan.slot(), now);
+        if let Some(borrower) = back {
+            log::came_back(&self.name, &borrower);
+        }
+    }
+
+    pub(crate) fn borrowers(&self) -> Vec<Borrower> {
+        let now = self.clock.now();
+        self.lock().borrowers.all(now)
+    }
+
     /// Closes the pool for good. The housekeeper empties it.
     pub(crate) fn shut(&self) {
-        self.update(|state, _, wake| state.broker.shut(wake));
+        let first = self.update(|state, _, wake| {
+            let first = !state.broker.is_shut();
+            state.broker.shut(wake);
+            first
+        });
         // Those who warm it up wait in vain.
         self.connected.notify_waiters();
+        if first {
+            log::told(&self.name, "closed");
+        }
     }
 }
 
@@ -251,6 +334,7 @@ impl<M: Manager> State<M> {
     pub(crate) fn install(&mut self, settings: Settings, now: Instant) {
         self.acquire_timeout = settings.acquire_timeout;
         self.validate_after = settings.validate_after.unwrap_or(Duration::MAX);
+        self.watches = settings.leak_after.is_some();
         self.settings = Arc::new(settings);
         self.apply_size(now);
     }
@@ -266,6 +350,7 @@ impl<M: Manager> State<M> {
     #[inline]
     pub(crate) fn mark(&self, loan: &mut Loan<Entry<M>>) {
         loan.needs_check = needs_check(loan, self.validate_after, self.suspect_before);
+        loan.watched = self.watches;
     }
 }
 

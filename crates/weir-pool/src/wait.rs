@@ -5,9 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tracing::Span;
 use weir_core::Instant;
 use weir_pool_core::{Acquired, Loan, Refusal, Ticket};
 
+use crate::log;
 use crate::manager::Manager;
 use crate::shared::{Entry, Shared, State};
 use crate::sync::MutexGuard;
@@ -36,6 +38,8 @@ pub(crate) struct Wait<'a, M: Manager> {
     moved: bool,
     asked: Instant,
     deadline: Instant,
+    /// From when it gets in line, if somebody wants to see it.
+    span: Option<Box<Span>>,
 }
 
 enum Place {
@@ -46,7 +50,16 @@ enum Place {
 
 impl<'a, M: Manager> Wait<'a, M> {
     pub(crate) fn new(shared: &'a Shared<M>, limit: Limit, again: Option<(Instant, Instant)>) -> Self {
-        Self { shared, place: Place::New, limit, again, moved: false, asked: Instant::ZERO, deadline: Instant::FAR }
+        Self {
+            shared,
+            place: Place::New,
+            limit,
+            again,
+            moved: false,
+            asked: Instant::ZERO,
+            deadline: Instant::FAR,
+            span: None,
+        }
     }
 
     /// For a caller that has waited elsewhere: when it asked, and its deadline.
@@ -100,6 +113,7 @@ impl<'a, M: Manager> Wait<'a, M> {
         if calls {
             self.shared.call();
         }
+        self.span = log::waiting(&self.shared.name);
         Poll::Pending
     }
 
@@ -150,6 +164,17 @@ impl<'a, M: Manager> Wait<'a, M> {
         }
     }
 
+    #[cold]
+    fn look_in_span(&mut self, ticket: Ticket, cx: &Context<'_>) -> Poll<Got<M>> {
+        let Some(span) = self.span.take() else { return self.look(ticket, cx) };
+        let got = span.in_scope(|| self.look(ticket, cx));
+        match &got {
+            Poll::Ready(got) => log::waited(&span, got),
+            Poll::Pending => self.span = Some(span),
+        }
+        got
+    }
+
     /// Whether its time is the caller's own.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self.limit, Limit::Own(_))
@@ -163,6 +188,9 @@ impl<'a, M: Manager> Wait<'a, M> {
     /// Leaves the line because the caller's own time is over.
     pub(crate) fn end(mut self: Pin<&mut Self>) {
         if let Place::Line(ticket) = std::mem::replace(&mut self.place, Place::Done) {
+            if let Some(span) = self.span.take() {
+                log::waited::<()>(&span, &Err(Refusal::TimedOut));
+            }
             let late = self.shared.update(|state, now, wake| {
                 let own = state.take_waker(ticket);
                 wake.extend(state.broker.leave_late(ticket, now));
@@ -180,7 +208,8 @@ impl<M: Manager> Future for Wait<'_, M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.place {
             Place::New => self.begin(cx),
-            Place::Line(ticket) => self.look(ticket, cx),
+            Place::Line(ticket) if self.span.is_none() => self.look(ticket, cx),
+            Place::Line(ticket) => self.look_in_span(ticket, cx),
             Place::Done => Poll::Pending,
         }
     }

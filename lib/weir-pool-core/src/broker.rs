@@ -59,7 +59,8 @@ struct Watch {
     reported: bool,
 }
 
-const UNUSED: Watch = Watch { since: Instant::ZERO, reported: false };
+/// Of a slot whose use began when leaks were not looked for: nothing is known of it.
+const UNUSED: Watch = Watch { since: Instant::ZERO, reported: true };
 
 #[derive(Clone, Copy, Debug)]
 struct Opening {
@@ -127,6 +128,9 @@ struct Cold<C> {
     connects: Histogram,
     timed_out: u64,
     refused: u64,
+    /// Those of `refused` for whom the server was down, and who found the line full.
+    refused_down: u64,
+    refused_full: u64,
     seed: u64,
 }
 
@@ -172,6 +176,8 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
                 connects: Histogram::new(),
                 timed_out: 0,
                 refused: 0,
+                refused_down: 0,
+                refused_full: 0,
                 seed,
             },
         }
@@ -182,6 +188,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.pool.set_params(params.keep.clone());
         self.cold.opener.set_params(params.open.clone());
         self.looks_for_leaks = params.leak_after.is_some();
+        if !self.looks_for_leaks {
+            self.cold.watches.clear();
+        }
         self.cold.params = params;
         self.call_housekeeper(Instant::ZERO);
     }
@@ -235,6 +244,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             return Acquired::Refused(Refusal::TurnedAway);
         } else if self.is_down(now) {
             self.cold.opener.refused();
+            self.cold.refused_down += 1;
             self.call_opener();
             Refusal::Down
         } else {
@@ -273,6 +283,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     fn is_full(&mut self) -> bool {
         let full = self.line.len() >= self.cold.params.waiters_max as usize;
         self.cold.refused += u64::from(full);
+        self.cold.refused_full += u64::from(full);
         full
     }
 
@@ -604,11 +615,15 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             unwaited: self.unwaited,
             timed_out: self.cold.timed_out,
             refused: self.cold.refused,
+            refused_down: self.cold.refused_down,
+            refused_full: self.cold.refused_full,
             uses: self.uses,
             used_nanos: self.holds.sum().as_nanos() as u64,
             busy_nanos: self.busy_nanos(now),
             hold: self.cold.hold,
             age: self.mean_age(now),
+            oldest_wait: self.line.first().map_or(Duration::ZERO, |(_, first)| now.since(first.asked)),
+            next_attempt: self.cold.opener.failing_since().and(self.cold.open_at).filter(|at| *at < Instant::FAR),
             connect_time: self.cold.opener.connect_time(),
             failing_since: self.cold.opener.failing_since(),
         }

@@ -33,7 +33,7 @@ const ROUNDS_MAX: usize = 8;
 /// Makes the manager of an endpoint.
 pub(super) type Factory<M> = Box<dyn Fn(&Endpoint) -> M + Send + Sync>;
 
-pub(super) struct Core<M: Manager> {
+pub(crate) struct Core<M: Manager> {
     view: ArcSwap<View<M>>,
     control: Mutex<Control<M>>,
     factory: Factory<M>,
@@ -235,6 +235,21 @@ impl<M: Manager> Core<M> {
             moves: self.moves.load(Ordering::Relaxed),
             closed: control.closed,
         }
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// The pools, with the addresses of their endpoints.
+    pub(crate) fn addressed(&self) -> Vec<(Address, Pool<M>)> {
+        let control = self.lock();
+        let sites = control.sites.values();
+        sites.map(|seat| (seat.site.endpoint.address.clone(), seat.site.pool.clone())).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Control<M>> {

@@ -165,6 +165,10 @@ pub struct BrokerStats {
     pub timed_out: u64,
     /// Callers refused because the pool was closed, the server down or the line full.
     pub refused: u64,
+    /// Those of `refused` who were told that the server is down.
+    pub refused_down: u64,
+    /// Those of `refused` who found the line full.
+    pub refused_full: u64,
     /// Uses that have ended.
     pub uses: u64,
     /// How long all of them took together.
@@ -175,6 +179,10 @@ pub struct BrokerStats {
     pub hold: Duration,
     /// How long the connections in use have been held on average; zero if none is.
     pub age: Duration,
+    /// How long the first in line has been waiting; zero if nobody is.
+    pub oldest_wait: Duration,
+    /// While connects fail: when the next attempt is due, if one is wanted.
+    pub next_attempt: Option<Instant>,
     /// The usual time to connect; `None` if unknown.
     pub connect_time: Option<Duration>,
     /// Since when connects have been failing.
