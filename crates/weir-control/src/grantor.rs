@@ -80,19 +80,30 @@ impl Grantors {
         budgets.iter_mut().flatten().map(|(name, budget)| view(name, budget, now)).collect()
     }
 
-    /// Does something with a budget, or says why not.
-    fn with<T>(&self, name: &str, f: impl FnOnce(&str, &mut Budget, Instant) -> T) -> Result<T, Response> {
+    /// Does something with a budget.
+    fn with<T>(&self, name: &str, f: impl FnOnce(&str, &mut Budget, Instant) -> T) -> Result<T, NoBudget> {
         let now = self.now();
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(budgets) = budgets.as_mut() else {
-            return Err(error(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the grantor is stopping"));
-        };
-        match budgets.get_mut(name) {
-            Some(budget) => Ok(f(name, budget, now)),
-            None => {
+        let budgets = budgets.as_mut().ok_or(NoBudget::Stopping)?;
+        budgets.get_mut(name).map(|budget| f(name, budget, now)).ok_or(NoBudget::Unknown)
+    }
+}
+
+/// Why there is no budget.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum NoBudget {
+    Unknown,
+    Stopping,
+}
+
+impl IntoResponse for NoBudget {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unknown => {
                 let message = "no budget of this name: GET /v1/budgets lists them";
-                Err(error(StatusCode::NOT_FOUND, "no_such_budget", message))
+                error(StatusCode::NOT_FOUND, "no_such_budget", message)
             }
+            Self::Stopping => error(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the grantor is stopping"),
         }
     }
 }
@@ -220,7 +231,7 @@ async fn renew(State(grantors): Shared, Path(name): Path<String>, body: Bytes) -
             let message = format!("this budget has {MEMBERS_MAX} members");
             error(StatusCode::SERVICE_UNAVAILABLE, "too_many_members", &message)
         }
-        Err(response) => response,
+        Err(none) => none.into_response(),
     }
 }
 
@@ -248,14 +259,14 @@ async fn leave(
     match grantors.with(&name, |_, budget, now| budget.grantor.handle_leave(&member, seq, now)) {
         Ok(true) => StatusCode::NO_CONTENT.into_response(),
         Ok(false) => error(StatusCode::NOT_FOUND, "no_such_member", "no member of this name, or it has claimed since"),
-        Err(response) => response,
+        Err(none) => none.into_response(),
     }
 }
 
 async fn one(State(grantors): Shared, Path(name): Path<String>) -> Response {
     match grantors.with(&name, view) {
         Ok(view) => Json(view).into_response(),
-        Err(response) => response,
+        Err(none) => none.into_response(),
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 use weir_pool::{Budget, Manager, Pool, Refused};
 
 /// Counts what is open over all pools, and the most there ever was.
@@ -38,7 +37,7 @@ impl Manager for To {
         self.0.most.fetch_max(open, Ordering::SeqCst);
         self.0.opened.fetch_add(1, Ordering::SeqCst);
         let conn = Conn(Arc::clone(&self.0));
-        sleep(Duration::from_millis(5)).await;
+        millis(5).await;
         Ok(conn)
     }
 
@@ -47,7 +46,7 @@ impl Manager for To {
     }
 
     async fn close(&self, conn: Conn) {
-        sleep(Duration::from_millis(2)).await;
+        millis(2).await;
         drop(conn);
     }
 }
@@ -63,7 +62,7 @@ fn load(pool: &Pool<To>, callers: u32) -> Vec<JoinHandle<()>> {
         let pool = pool.clone();
         tokio::spawn(async move {
             while let Ok(conn) = pool.acquire().await {
-                sleep(Duration::from_millis(20)).await;
+                millis(20).await;
                 drop(conn);
             }
         })
@@ -80,7 +79,12 @@ fn shares(pools: &[&Pool<To>]) -> Vec<u32> {
 }
 
 async fn seconds(seconds: u64) {
-    sleep(Duration::from_secs(seconds)).await;
+    millis(seconds * 1_000).await;
+}
+
+async fn millis(millis: u64) {
+    let time = Duration::from_millis(millis);
+    tokio::time::sleep(time).await; // tidy: allow(sleep) virtual time: nothing waits for a machine
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,6 +78,42 @@ fn minimal() {
 }
 
 #[test]
+fn budget() {
+    let port = free_port();
+    let weir = run("budget.toml", &[("127.0.0.1:9902", &format!("127.0.0.1:{port}"))]);
+    let claim = |member: &str, seq: u32| {
+        let body = format!(
+            r#"{{"member":"{member}","seq":{seq},"held":0,"floor_held":0,"floor":1,"weight":1,"demand":5,"max":40}}"#
+        );
+        let request = format!(
+            "POST /v1/budget/orders-db/renew HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut client = Client::local(port);
+        client.send_raw(request).unwrap();
+        let response = client.read_response().unwrap();
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.text()
+    };
+    eventually(PATIENCE, "the grantor listens", || std::net::TcpStream::connect(("127.0.0.1", port)));
+    // It has just started: pools from before may hold everything.
+    assert!(
+        claim("a", 1)
+            .starts_with(r#"{"floor":0,"floor_lease_ms":300000,"lease_ms":10000,"renew_after_ms":250,"share":0"#)
+    );
+    assert_eq!(weir.metric("weir_budget_connections", &["budget=\"orders-db\""]), Some(40.0));
+    assert_eq!(weir.observe("/ready").status, 200);
+    eventually(PATIENCE, "after a lease, all but the floors can be granted", {
+        let mut seq = 1;
+        move || {
+            seq += 1;
+            let answer = claim("a", seq);
+            if answer.ends_with(r#""share":38}"#) { Ok(()) } else { Err(answer) }
+        }
+    });
+}
+
+#[test]
 fn canary() {
     let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
     let weir =

@@ -120,6 +120,6 @@ fn one_that_stops_grants_nothing() {
     let grantors = Grantors::new(None, [(Arc::from("db"), params)]);
     assert_eq!(grantors.view().len(), 1);
     grantors.stop();
-    let answer = grantors.with("db", |_, _, _| ()).unwrap_err();
-    assert_eq!((answer.status(), grantors.view().len()), (StatusCode::SERVICE_UNAVAILABLE, 0));
+    assert_eq!(grantors.with("db", |_, _, _| ()), Err(NoBudget::Stopping));
+    assert_eq!(grantors.view().len(), 0);
 }

@@ -16,6 +16,9 @@ _weir() {
             ",$1")
                 cmd="weir"
                 ;;
+            weir,budget)
+                cmd="weir__subcmd__budget"
+                ;;
             weir,check)
                 cmd="weir__subcmd__check"
                 ;;
@@ -50,12 +53,42 @@ _weir() {
 
     case "${cmd}" in
         weir)
-            opts="-h -V --log --log-format --help --version demo proxy run check explain pool completions man"
+            opts="-h -V --log --log-format --help --version demo proxy run check budget explain pool completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        weir__subcmd__budget)
+            opts="-h -V --at --token-file --json --log --log-format --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --at)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --log)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

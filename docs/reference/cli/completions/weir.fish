@@ -33,6 +33,7 @@ complete -c weir -n "__fish_weir_needs_command" -f -a "demo" -d 'Show Weir at wo
 complete -c weir -n "__fish_weir_needs_command" -f -a "proxy" -d 'Balance over some servers, without a configuration file'
 complete -c weir -n "__fish_weir_needs_command" -f -a "run" -d 'Run a configuration file'
 complete -c weir -n "__fish_weir_needs_command" -f -a "check" -d 'Validate a configuration file and print what is wrong with it'
+complete -c weir -n "__fish_weir_needs_command" -f -a "budget" -d 'Show who holds what of a budget of connections'
 complete -c weir -n "__fish_weir_needs_command" -f -a "explain" -d 'Explain a diagnostic code such as W0301'
 complete -c weir -n "__fish_weir_needs_command" -f -a "pool" -d 'About connection pools: how large one has to be'
 complete -c weir -n "__fish_weir_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
@@ -67,6 +68,14 @@ complete -c weir -n "__fish_weir_using_subcommand check" -l effective -d 'Print 
 complete -c weir -n "__fish_weir_using_subcommand check" -l text-only -d 'Do not look at this machine\'s users, folders and limits'
 complete -c weir -n "__fish_weir_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c weir -n "__fish_weir_using_subcommand check" -s V -l version -d 'Print version'
+complete -c weir -n "__fish_weir_using_subcommand budget" -l at -d 'Where the grantor listens: `[grantor] bind`' -r
+complete -c weir -n "__fish_weir_using_subcommand budget" -l token-file -d 'A file that holds the token of `[grantor]`' -r -F
+complete -c weir -n "__fish_weir_using_subcommand budget" -l log -d 'What is logged to standard error: error, warn, info, debug or TARGET=LEVEL pairs' -r
+complete -c weir -n "__fish_weir_using_subcommand budget" -l log-format -d 'How log lines look' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c weir -n "__fish_weir_using_subcommand budget" -l json -d 'Print the grantor\'s answer as it is'
+complete -c weir -n "__fish_weir_using_subcommand budget" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c weir -n "__fish_weir_using_subcommand budget" -s V -l version -d 'Print version'
 complete -c weir -n "__fish_weir_using_subcommand explain" -l log -d 'What is logged to standard error: error, warn, info, debug or TARGET=LEVEL pairs' -r
 complete -c weir -n "__fish_weir_using_subcommand explain" -l log-format -d 'How log lines look' -r -f -a "text\t'For people'
 json\t'One JSON object a line'"
