@@ -475,3 +475,19 @@ async fn a_warm_up_beyond_a_smaller_maximum_comes_to_an_end() {
         "opened once and closed when idle for long"
     );
 }
+
+/// Those in line keep their deadlines; those who come after a change have the new ones, wherever they stand.
+#[tokio::test(start_paused = true)]
+async fn a_shorter_time_out_holds_behind_callers_with_a_longer_one() {
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |b| b.max_size(1).acquire_timeout(Duration::from_mins(1)));
+    let _busy = pool.acquire().await.unwrap();
+    let of_task = pool.clone();
+    let patient = tokio::spawn(async move { of_task.acquire().await.map(drop) });
+    eventually("it is in line", || pool.snapshot().pending == 1).await;
+    pool.configure(|b| b.acquire_timeout(ms(200)).validation_timeout(ms(100))).unwrap();
+    let begun = Instant::now();
+    assert_eq!(pool.acquire().await.err().map(|error| error.refused()), Some(Refused::TimedOut));
+    assert!(begun.elapsed() <= ms(210), "{:?}", begun.elapsed());
+    assert!(!patient.is_finished());
+}

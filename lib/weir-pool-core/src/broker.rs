@@ -106,6 +106,10 @@ struct Cold<C> {
     watches: Vec<Watch>,
     /// Nobody's waiting has to be ended before this.
     expiry: Instant,
+    /// The latest deadline that the housekeeper has to meet since the line was empty.
+    latest: Instant,
+    /// One in line may have a later deadline than one behind it.
+    deadlines_fall: bool,
     opener: Opener,
     params: BrokerParams,
     openings: VecDeque<Opening>,
@@ -160,6 +164,8 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             cold: Cold {
                 watches: Vec::new(),
                 expiry: Instant::FAR,
+                latest: Instant::ZERO,
+                deadlines_fall: false,
                 opener: Opener::new(params.open.clone()),
                 params,
                 openings: VecDeque::new(),
@@ -254,9 +260,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         Acquired::Refused(refusal)
     }
 
-    /// Gets in line, after [`Acquired::Wait`]; the caller comes back if the line is full. The housekeeper ends the waiting at `deadline`; with `None` the caller does that
-    /// itself ([`Broker::leave`]). Deadlines given here must not fall from one call to the next (all callers have the same
-    /// time-out); one that does is met late, when those before it are.
+    /// Gets in line, after [`Acquired::Wait`]; the caller comes back if the line is full. The housekeeper ends the waiting at
+    /// `deadline`; with `None` the caller does that itself ([`Broker::leave`]). Deadlines that fall from one call to the next
+    /// cost the housekeeper a look at the whole line each time that one ends; mostly all callers have the same time-out.
     pub fn join(&mut self, who: W, deadline: Option<Instant>, now: Instant) -> Result<Ticket, W> {
         self.stand(who, deadline, false, now)
     }
@@ -275,7 +281,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         let waiting = Waiting { who, asked: now, deadline };
         let joined = if first { self.line.join_first(waiting) } else { self.line.join(waiting) };
         let ticket = joined.map_err(|waiting| waiting.who)?;
-        self.joined(deadline);
+        self.joined(deadline, first);
         Ok(ticket)
     }
 
@@ -292,11 +298,17 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             // How fast it moves is measured from here.
             self.update_hold(now);
             self.cold.marks = [(self.sums(), now); 2];
+            self.cold.latest = Instant::ZERO;
+            self.cold.deadlines_fall = false;
             self.call_for_hung();
         }
     }
 
-    fn joined(&mut self, deadline: Instant) {
+    fn joined(&mut self, deadline: Instant, first: bool) {
+        if deadline < Instant::FAR {
+            self.cold.deadlines_fall |= deadline < self.cold.latest || (first && self.line.len() > 1);
+            self.cold.latest = self.cold.latest.max(deadline);
+        }
         if deadline < self.cold.expiry {
             self.cold.expiry = deadline;
             self.call_housekeeper(deadline);

@@ -19,6 +19,8 @@ const SLACK: Duration = ms(10);
 const ACQUIRE_TIMEOUT: Duration = ms(400);
 /// Of one seed.
 const STEPS: u64 = 1_300;
+/// Of the owner, in which the steps must be made: some fifty times as many as they take.
+const ROUNDS_MAX: u32 = 5_000;
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -362,7 +364,10 @@ impl World {
     // === the owner ===
 
     async fn owner(self: Arc<Self>) {
+        let mut rounds = 0;
         while self.steps_left.load(Ordering::Relaxed) > 0 {
+            rounds += 1;
+            assert!(rounds < ROUNDS_MAX, "the world stands still: {}", self.pool.snapshot());
             let (dice, pool, server) = (&self.server.dice, &self.pool, &self.server);
             pass(ms(dice.draw(60))).await;
             self.count(|sums| sums.operations += 1);

@@ -44,7 +44,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             None => self.line.join(waiting),
         };
         let ticket = joined.map_err(|waiting| waiting.who)?;
-        self.joined(deadline);
+        self.joined(deadline, at.is_some());
         Ok(ticket)
     }
 

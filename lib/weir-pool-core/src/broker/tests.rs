@@ -89,6 +89,22 @@ fn the_housekeeper_ends_the_waiting_of_those_whose_time_is_over() {
     assert_eq!(broker.handle_timeout(at(25), &mut todo), None, "one with a timer of its own is not the housekeeper's");
 }
 
+/// Who comes back to the front of the line asked later than some behind it, maybe; and a time-out may be made shorter.
+#[test]
+fn a_time_out_is_kept_behind_one_with_a_later_deadline() {
+    let mut broker = broker(0, |_| {});
+    let first = broker.join(1, Some(at(50)), at(0)).unwrap();
+    let late = broker.rejoin(2, Some(at(400)), at(10)).unwrap();
+    let soon = broker.join(3, Some(at(30)), at(20)).unwrap();
+    let mut todo = Todo::default();
+    assert_eq!(broker.handle_timeout(at(20), &mut todo), Some(at(30)));
+    assert_eq!(broker.handle_timeout(at(30), &mut todo), Some(at(50)));
+    assert_eq!(broker.fetch(soon), Some(Err(Refusal::TimedOut)));
+    assert_eq!(broker.handle_timeout(at(50), &mut todo), Some(at(400)));
+    assert_eq!((broker.fetch(first), broker.fetch(late)), (Some(Err(Refusal::TimedOut)), None));
+    assert_eq!(todo.wake, [3, 1]);
+}
+
 #[test]
 fn what_was_kept_for_one_who_left_is_not_known_to_be_alive() {
     let mut broker = broker(1, |_| {});

@@ -63,6 +63,8 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             return;
         }
         self.cold.expiry = Instant::FAR;
+        let mut latest = Instant::ZERO;
+        let mut falls = false;
         let mut at = self.line.first().map(|(ticket, _)| ticket);
         while let Some(ticket) = at {
             at = self.line.behind(ticket);
@@ -73,10 +75,15 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
                     todo.wake.push(waiting.who);
                 }
             } else if deadline < Instant::FAR {
-                self.cold.expiry = deadline;
-                return;
+                self.cold.expiry = self.cold.expiry.min(deadline);
+                if !self.cold.deadlines_fall {
+                    return;
+                }
+                falls |= deadline < latest;
+                latest = latest.max(deadline);
             }
         }
+        self.cold.deadlines_fall = falls;
     }
 
     /// Counts connects that take too long as failed, and gives up the oldest of them if they hold every place.
