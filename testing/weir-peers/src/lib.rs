@@ -5,6 +5,8 @@
 
 mod crowd;
 mod load;
+mod words;
 
 pub use crowd::{Crowd, Figures};
 pub use load::Load;
+pub use words::{ENDLESS, SLOW_ECHO, pass, until};

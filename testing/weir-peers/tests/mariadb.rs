@@ -1,16 +1,16 @@
 //! The pool over MariaDB: what users leave behind, and what happens to the server.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail with the test")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Opts, Row};
 use tokio::time::timeout;
-use weir_peers::Load;
+use weir_peers::{Load, pass, until};
 use weir_pool::managers::mysql::{Mysql, MysqlConnection};
 use weir_pool::managers::{Login, LoginCell, Reset};
 use weir_pool::{Builder, Guard, Pool};
-use weir_test::{Mariadb, PATIENCE};
+use weir_test::Mariadb;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -115,11 +115,7 @@ async fn a_query_that_was_given_up_costs_the_connection() {
         let conn = pool.acquire().await.unwrap();
         assert_ne!(conn.id(), id);
         assert_eq!(echo(conn, 3).await.unwrap(), 3);
-        let begun = Instant::now();
-        while server.sql(running) != goes_on {
-            assert!(begun.elapsed() < PATIENCE, "with kill = {kill}");
-            tokio::time::sleep(ms(10)).await;
-        }
+        until(&format!("with kill = {kill}"), || server.sql(running) == goes_on).await;
     }
 }
 
@@ -198,7 +194,7 @@ async fn a_restart_under_load_costs_what_was_in_flight() {
     let load = Load::start(&pool, 40, echo);
     load.goes_on().await;
     server.kill();
-    tokio::time::sleep(ms(2_000)).await;
+    pass(ms(2_000)).await;
     server.start();
     let recovery = load.goes_on().await;
     let (failed, refused) = load.end().await;
@@ -226,7 +222,7 @@ async fn killed_sessions_are_seen_by_nobody() {
             for id in ids {
                 admin.query_drop(format!("KILL {id}")).await.unwrap();
             }
-            tokio::time::sleep(pause).await;
+            pass(pause).await;
             let users: Vec<_> = (0..6)
                 .map(|number| {
                     let pool = pool.clone();

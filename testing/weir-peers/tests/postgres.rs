@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::time::timeout;
 use tokio_postgres_rustls::MakeRustlsConnect;
-use weir_peers::{Crowd, Load};
+use weir_peers::{Crowd, ENDLESS, Load, SLOW_ECHO, pass, until};
 use weir_pool::managers::postgres::{Postgres, PostgresConnection, PostgresError, Tls};
 use weir_pool::managers::{Credentials, Login, LoginCell, Reset};
 use weir_pool::{Builder, Guard, Manager, Pool, Refused};
@@ -129,7 +129,7 @@ async fn a_query_that_was_given_up_meets_nobody() {
     let guard = pool.acquire().await.unwrap();
     let first = pid(&guard).await;
     assert_eq!(echo(&guard, 1).await.unwrap(), 1);
-    timeout(ms(100), guard.query("SELECT pg_sleep(1000)", &[])).await.unwrap_err();
+    timeout(ms(100), guard.query(ENDLESS, &[])).await.unwrap_err();
     assert!(!guard.is_quiet());
     drop(guard);
     let begun = Instant::now();
@@ -147,7 +147,7 @@ async fn a_query_that_does_not_end_costs_the_connection() {
     let pool = pool(manager(&server).cancel(false).recovery(ms(50)), |pool| pool.max_size(1).close_timeout(ms(100)));
     let guard = pool.acquire().await.unwrap();
     let first = pid(&guard).await;
-    timeout(ms(50), guard.query("SELECT pg_sleep(1000)", &[])).await.unwrap_err();
+    timeout(ms(50), guard.query(ENDLESS, &[])).await.unwrap_err();
     drop(guard);
     let guard = pool.acquire().await.unwrap();
     assert_ne!(pid(&guard).await, first);
@@ -159,16 +159,11 @@ async fn a_discarded_connection_stops_the_servers_work() {
     let server = Server::run(&[]);
     let pool = pool(manager(&server), |pool| pool);
     let guard = pool.acquire().await.unwrap();
-    timeout(ms(50), guard.query("SELECT pg_sleep(1000)", &[])).await.unwrap_err();
+    timeout(ms(50), guard.query(ENDLESS, &[])).await.unwrap_err();
     guard.discard();
-    let active = || {
-        server.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)%' AND state = 'active' AND pid <> pg_backend_pid()")
-    };
-    let deadline = Instant::now() + weir_test::PATIENCE;
-    while active() != "0" {
-        assert!(Instant::now() < deadline, "it goes on");
-        tokio::time::sleep(ms(10)).await;
-    }
+    let active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND pid <> \
+                  pg_backend_pid()";
+    until("it is over", || server.sql(active) == "0").await;
 }
 
 #[tokio::test]
@@ -210,15 +205,14 @@ async fn cancelled_queries_never_mix_up_answers() {
                     let (pause, way, patience) = (random(4) as f64 / 1_000.0, random(3), random(5_000));
                     let use_it = async {
                         let answer = match way {
-                            0 => guard.query_one("SELECT $1::int8 FROM pg_sleep($2)", &[&number, &pause]).await?,
+                            0 => guard.query_one(SLOW_ECHO, &[&number, &pause]).await?,
                             1 => {
-                                let statement = guard.prepare_cached("SELECT $1::int8, pg_sleep($2)").await?;
+                                let statement = guard.prepare_cached(SLOW_ECHO).await?;
                                 guard.query_one(&statement, &[&number, &pause]).await?
                             }
                             _ => {
                                 let transaction = guard.transaction().await?;
-                                let row =
-                                    transaction.query_one("SELECT $1::int8, pg_sleep($2)", &[&number, &pause]).await?;
+                                let row = transaction.query_one(SLOW_ECHO, &[&number, &pause]).await?;
                                 transaction.commit().await?;
                                 row
                             }
@@ -338,7 +332,7 @@ async fn a_unix_socket_is_as_good() {
     let pool = pool(Postgres::new(config.parse().unwrap()), |pool| pool.max_size(1));
     let guard = pool.acquire().await.unwrap();
     guard.batch_execute("BEGIN").await.unwrap();
-    timeout(ms(50), guard.query("SELECT pg_sleep(1000)", &[])).await.unwrap_err();
+    timeout(ms(50), guard.query(ENDLESS, &[])).await.unwrap_err();
     drop(guard);
     let guard = pool.acquire().await.unwrap();
     assert_eq!(echo(&guard, 3).await.unwrap(), 3);
@@ -380,7 +374,7 @@ async fn with_tls_the_state_is_known_as_well() {
         assert!(guard.query_one(encrypted, &[]).await.unwrap().get::<_, bool>(0), "{mode}");
         guard.batch_execute("BEGIN").await.unwrap();
         assert!(guard.is_in_transaction(), "{mode}");
-        timeout(ms(50), guard.query("SELECT pg_sleep(1000)", &[])).await.unwrap_err();
+        timeout(ms(50), guard.query(ENDLESS, &[])).await.unwrap_err();
         assert!(!guard.is_quiet(), "{mode}");
         drop(guard);
         let guard = pool.acquire().await.unwrap();
@@ -421,7 +415,7 @@ async fn a_restart_under_load_costs_what_was_in_flight() {
             server.stop();
         }
         // Long enough for the pause between connects to reach its end, 1 s.
-        tokio::time::sleep(ms(2_000)).await;
+        pass(ms(2_000)).await;
         server.start();
         let recovery = load.goes_on().await;
         let (failed, refused) = load.end().await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use redis::{AsyncCommands as _, AsyncConnectionConfig, RedisError, RedisResult};
 use tokio::time::timeout;
-use weir_peers::Load;
+use weir_peers::{Load, pass};
 use weir_pool::managers::redis::Redis;
 use weir_pool::managers::{Login, LoginCell};
 use weir_pool::{Builder, Guard, Pool};
@@ -181,7 +181,7 @@ async fn a_restart_under_load_costs_what_was_in_flight() {
     let load = Load::start(&pool, 40, echo);
     load.goes_on().await;
     server.kill();
-    tokio::time::sleep(ms(2_000)).await;
+    pass(ms(2_000)).await;
     server.start();
     let recovery = load.goes_on().await;
     let (failed, refused) = load.end().await;

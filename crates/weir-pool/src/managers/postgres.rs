@@ -17,8 +17,8 @@
 //! | left | the next user |
 //! |---|---|
 //! | an unanswered query: the future of a query was dropped | never meets it: the connection is brought to rest first, by waiting a moment and then by a request to cancel; if that takes longer than [`Postgres::recovery`], it is closed and the next user gets another |
-//! | an open transaction | by default never meets it: it is rolled back ([`Reset`](super::Reset)) |
-//! | settings, temporary tables, locks of the session | meets them, unless [`Reset::Session`](super::Reset::Session) was chosen |
+//! | an open transaction | by default never meets it: it is rolled back ([`Reset`]) |
+//! | settings, temporary tables, locks of the session | meets them, unless [`Reset::Session`] was chosen |
 //! | prepared statements of [`PostgresConnection::prepare_cached`] | finds them |
 //! | a stream of rows that outlives the guard | may wait for it: drop it before the guard |
 //!
