@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod adaptive;
 mod clock;
 mod endpoints;
 mod error;
@@ -15,6 +16,7 @@ mod stats;
 mod sync;
 mod wait;
 
+pub use adaptive::Adaptive;
 pub use endpoints::{
     DuplicateEndpoint, EndpointGuard, EndpointPools, EndpointSnapshot, EndpointsBuilder, EndpointsError,
     EndpointsSnapshot,
@@ -30,4 +32,4 @@ pub use stats::Stats;
 pub use weir_balance::{Algorithm, Params as BalanceParams};
 pub use weir_core::{Address, Endpoint, Weight};
 pub use weir_pool_core::Standing;
-pub use weir_pool_core::{CloseReason, Histogram};
+pub use weir_pool_core::{AdmissionParams as Admission, CloseReason, Histogram, Proposal, SizeReason};
