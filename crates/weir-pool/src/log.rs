@@ -148,6 +148,7 @@ pub(crate) fn waited<C>(span: &Span, got: &Result<C, Refusal>) {
         Err(Refusal::LineFull) => "line_full",
         Err(Refusal::Closed) => "closed",
         Err(Refusal::TurnedAway) => "turned_away",
+        Err(Refusal::Overload) => "overload",
     };
     span.record("outcome", outcome);
 }

@@ -20,8 +20,10 @@ pub struct Stats {
     pub unwaited: u64,
     /// Callers whose time ended before they got a connection.
     pub timed_out: u64,
-    /// Callers refused at once or in line: the pool was closed, the server down, or the line full.
+    /// Callers refused at once or in line: the pool was closed, the server down, the line full, or admission refused them.
     pub refused: u64,
+    /// Those of `refused` who were refused early by admission ([`Builder::admission`](crate::Builder::admission)).
+    pub shed: u64,
     /// Uses that have ended.
     pub uses: u64,
     /// The mean number of connections in use is the growth of this over the growth of `at`.
@@ -70,6 +72,7 @@ impl<M: Manager> Shared<M> {
             unwaited: stats.unwaited,
             timed_out: stats.timed_out,
             refused: stats.refused,
+            shed: stats.refused_shed,
             uses: stats.uses,
             busy: Duration::from_nanos(stats.busy_nanos),
             waits,

@@ -245,7 +245,7 @@ impl<M: Manager> Shared<M> {
             timed_out: stats.timed_out,
             down: stats.refused_down,
             line_full: stats.refused_full,
-            shed: 0,
+            shed: stats.refused_shed,
         };
         let served = waits.count() + stats.unwaited;
         waits.record_zeros(stats.unwaited);

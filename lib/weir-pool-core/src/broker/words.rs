@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use weir_core::Instant;
 
+use crate::admission::AdmissionParams;
 use crate::opener::OpenParams;
 use crate::slot::{CloseReason, SlotId};
 use crate::{Params, Stats};
@@ -22,6 +23,8 @@ pub struct BrokerParams {
     pub keepalive: Option<Duration>,
     /// A use longer than this is reported, once; `None` = never.
     pub leak_after: Option<Duration>,
+    /// Callers are refused early if the line stands; `None` = never.
+    pub admission: Option<AdmissionParams>,
 }
 
 impl Default for BrokerParams {
@@ -32,6 +35,7 @@ impl Default for BrokerParams {
             waiters_max: 1 << 20,
             keepalive: None,
             leak_after: None,
+            admission: None,
         }
     }
 }
@@ -103,6 +107,8 @@ pub enum Refusal {
     TimedOut,
     /// The pool takes no callers for now, but another one may: [`Broker::bar`](crate::Broker::bar).
     TurnedAway,
+    /// It would be served too late, or the line stands ([`Admission`](crate::Admission)).
+    Overload,
 }
 
 /// What came of [`Broker::acquire`](crate::Broker::acquire).
@@ -163,12 +169,14 @@ pub struct BrokerStats {
     pub unwaited: u64,
     /// Callers whose time ended in line.
     pub timed_out: u64,
-    /// Callers refused because the pool was closed, the server down or the line full.
+    /// Callers refused because the pool was closed, the server down, the line full, or by admission.
     pub refused: u64,
     /// Those of `refused` who were told that the server is down.
     pub refused_down: u64,
     /// Those of `refused` who found the line full.
     pub refused_full: u64,
+    /// Those of `refused` who were refused early, by admission.
+    pub refused_shed: u64,
     /// Uses that have ended.
     pub uses: u64,
     /// How long all of them took together.
