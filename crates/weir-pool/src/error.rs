@@ -16,6 +16,8 @@ pub enum Refused {
     Down,
     /// Too many callers wait.
     LineFull,
+    /// The caller would have been served too late, or the line stands: [`Builder::admission`](crate::Builder::admission).
+    Overload,
     /// [`Pool::try_acquire`](crate::Pool::try_acquire) found no idle connection, or others before it in line.
     NoneIdle,
     /// The pool is closed.
@@ -33,6 +35,7 @@ pub(crate) struct Details<E> {
     pub(crate) snapshot: Snapshot,
     /// The last failure of a connect (or check), and how long ago.
     pub(crate) cause: Option<(Failure<E>, Duration)>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// How a connect (or a check) failed.
@@ -77,6 +80,11 @@ impl<E> AcquireError<E> {
         &self.0.snapshot
     }
 
+    /// After [`Refused::Overload`]: for how long asking again is in vain, judged by how fast the line moves now.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
     /// The last failure to open a connection, if connects are failing. `None` also if it was given up without an answer: that is in
     /// the text.
     pub fn cause(&self) -> Option<&E> {
@@ -96,6 +104,10 @@ impl<E: fmt::Display> fmt::Display for AcquireError<E> {
             }
             Refused::Down => write!(f, "no connection of pool {name:?}: connects have been failing for long")?,
             Refused::LineFull => write!(f, "no connection of pool {name:?}: too many callers wait")?,
+            Refused::Overload => {
+                let after = self.0.retry_after.unwrap_or_default();
+                write!(f, "no connection of pool {name:?}: overloaded, ask again after {:.3} s", after.as_secs_f64())?;
+            }
             Refused::NoneIdle => write!(f, "no idle connection of pool {name:?}")?,
             Refused::Closed => return write!(f, "pool {name:?} is closed"),
         }

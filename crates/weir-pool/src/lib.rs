@@ -9,6 +9,7 @@
     )
 )]
 
+mod adaptive;
 mod borrowers;
 mod budget;
 mod clock;
@@ -38,6 +39,7 @@ mod window;
 #[cfg(all(test, weir_loom))]
 mod models;
 
+pub use adaptive::Adaptive;
 pub use borrowers::Borrower;
 pub use budget::Budget;
 #[cfg(feature = "budget")]
@@ -61,5 +63,5 @@ pub use weir_balance::{Algorithm, Params as BalanceParams};
 pub use weir_core::{Address, Endpoint, Weight};
 pub use weir_pool_core::Standing;
 pub use weir_pool_core::explain::Finding;
-pub use weir_pool_core::{CloseReason, Histogram};
+pub use weir_pool_core::{AdmissionParams as Admission, CloseReason, Histogram, Proposal, SizeReason};
 pub use window::{Explanation, Load};

@@ -146,6 +146,7 @@ pub(crate) fn waited<C>(span: &Span, got: &Result<C, Refusal>) {
         Err(Refusal::TimedOut) => "timed_out",
         Err(Refusal::Down) => "down",
         Err(Refusal::LineFull) => "line_full",
+        Err(Refusal::Overload) => "overload",
         Err(Refusal::Closed) => "closed",
         Err(Refusal::TurnedAway) => "turned_away",
     };

@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::time::{Instant as TokioInstant, timeout_at};
 use tracing::Instrument as _;
 use weir_core::Instant;
-use weir_pool_core::{Loan, Refusal};
+use weir_pool_core::{Loan, Proposal, Refusal};
 
+use crate::adaptive;
 use crate::borrowers::Borrower;
 use crate::clock::Clock;
 use crate::error::{AcquireError, Details, Refused};
@@ -64,7 +65,9 @@ impl<M: Manager> Pool<M> {
     pub(crate) fn start(manager: M, settings: Settings) -> Self {
         log::began(&settings.name, settings.max_size);
         let clock = Clock::new(settings.tokio_clock);
-        Self::start_as(manager, settings, clock, None)
+        let pool = Self::start_as(manager, settings, clock, None);
+        adaptive::start(&pool.shared);
+        pool
     }
 
     /// One of several pools with a common clock; `watch` is called when its evidence has changed.
@@ -210,6 +213,11 @@ impl<M: Manager> Pool<M> {
         borrowers
     }
 
+    /// What size would be best, and why; `None` without [`Builder::adaptive`], and in the first moment. It can be printed.
+    pub fn proposal(&self) -> Option<Proposal> {
+        *self.shared.proposal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens connections until `connections` of them are open (idle or in use), in bounded parallel and paced like all others;
     /// returns when they are: before traffic needs them. What is beyond `min_idle` is closed again after the idle time-out.
     ///
@@ -248,7 +256,7 @@ impl<M: Manager> Pool<M> {
     }
 
     /// Changes settings at run time: `change` gets the present ones. What contradicts itself changes nothing. Connections keep the
-    /// lifetimes that they have drawn; callers in line keep their deadlines; name, clock and budget stay what they are. After a lower maximum,
+    /// lifetimes that they have drawn; callers in line keep their deadlines; name, clock, budget and adaptive size stay what they are. After a lower maximum,
     /// connections above it are closed, idle ones now, others when they come back.
     ///
     /// ```no_run
@@ -265,6 +273,9 @@ impl<M: Manager> Pool<M> {
         let _one_at_a_time = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&self.shared.lock().settings);
         let settings = change(Builder::of(&before)).check()?;
+        if settings.adaptive != before.adaptive {
+            return Err(SettingsError::new("adaptive", "stays what it was when the pool was built".to_owned()));
+        }
         let settings = Settings {
             name: Arc::clone(&before.name),
             tokio_clock: before.tokio_clock,
@@ -284,6 +295,8 @@ impl<M: Manager> Pool<M> {
     /// If it is 0 or above [`SIZE_MAX`](crate::SIZE_MAX).
     pub fn resize(&self, max_size: u32) -> Result<(), SettingsError> {
         check_size(max_size)?;
+        let settings = Arc::clone(&self.shared.lock().settings);
+        settings.check_bounds(max_size)?;
         self.shared.set_max(max_size);
         Ok(())
     }
@@ -472,8 +485,9 @@ impl<M: Manager> Pool<M> {
         let failing = state.broker.stats(now).failing_since.is_some();
         let cause = state.last_failure.as_ref().filter(|_| failing);
         let cause = cause.map(|(cause, at)| (cause.clone(), now.since(*at)));
+        let retry_after = if refused == Refused::Overload { state.broker.retry_after(now) } else { None };
         drop(state);
-        AcquireError(Box::new(Details { refused, waited, snapshot: self.snapshot(), cause }))
+        AcquireError(Box::new(Details { refused, waited, snapshot: self.snapshot(), cause, retry_after }))
     }
 }
 
@@ -484,6 +498,7 @@ fn refused(refusal: Refusal) -> Refused {
         Refusal::Down | Refusal::TurnedAway => Refused::Down,
         Refusal::LineFull => Refused::LineFull,
         Refusal::TimedOut => Refused::TimedOut,
+        Refusal::Overload => Refused::Overload,
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_pool_core::budget::WEIGHT_MAX;
-use weir_pool_core::{BrokerParams, OpenParams, Params};
+use weir_pool_core::{AdmissionParams, BrokerParams, OpenParams, Params};
 
+use crate::adaptive::Adaptive;
 use crate::budget::{Budget, Part};
 use crate::error::StartError;
 use crate::manager::Manager;
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) budget: Option<Budget>,
     pub(crate) budget_floor: Option<u32>,
     pub(crate) budget_weight: Option<u32>,
+    pub(crate) adaptive: Option<Adaptive>,
+    pub(crate) admission: Option<AdmissionParams>,
 }
 
 impl Settings {
@@ -80,11 +83,17 @@ impl Settings {
             waiters_max: self.waiters_max,
             keepalive: self.keepalive,
             leak_after: self.leak_after,
+            admission: self.admission,
         }
     }
 
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.connect_timeout.unwrap_or(self.acquire_timeout)
+    }
+
+    /// An adaptive size stays within its bounds.
+    pub(crate) fn check_bounds(&self, max_size: u32) -> Result<(), SettingsError> {
+        self.adaptive.as_ref().map_or(Ok(()), |adaptive| adaptive.check(max_size))
     }
 
     /// Refuses what contradicts itself; `chosen`: somebody has set `min_idle`.
@@ -93,6 +102,7 @@ impl Settings {
         let refuse = |setting, problem: String| Err(SettingsError { setting, problem });
         let Settings { max_size, min_idle, acquire_timeout, .. } = *settings;
         check_size(max_size)?;
+        settings.check_bounds(max_size)?;
         if min_idle > max_size {
             return refuse("min_idle", format!("{min_idle} is more than max_size ({max_size})"));
         }
@@ -119,6 +129,21 @@ impl Settings {
                 "backoff_max",
                 format!("{:?} is less than backoff ({:?})", settings.backoff_max, settings.backoff),
             );
+        }
+        if let Some(admission) = settings.admission {
+            let AdmissionParams { target, interval } = admission;
+            if target < TIMEOUT_MIN || interval < target {
+                return refuse(
+                    "admission",
+                    format!("an interval of {interval:?} is shorter than the target, {target:?}, or that is nothing"),
+                );
+            }
+            if 3 * target >= acquire_timeout {
+                let problem = format!(
+                    "three times the target ({target:?}) is not less than acquire_timeout ({acquire_timeout:?})"
+                );
+                return refuse("admission", problem);
+            }
         }
         if settings.validation_timeout > acquire_timeout {
             let problem =
@@ -206,6 +231,8 @@ impl Default for Settings {
             budget: None,
             budget_floor: None,
             budget_weight: None,
+            adaptive: None,
+            admission: None,
         }
     }
 }
@@ -351,6 +378,21 @@ impl Builder {
     /// The pool's part of what is scarce in its budget, and of what is left over, relative to the others.
     pub fn budget_weight(mut self, weight: u32) -> Self {
         self.settings.budget_weight = Some(weight);
+        self
+    }
+
+    /// Callers are refused early ([`Refused::Overload`](crate::Refused::Overload)) instead of timing out late: at once if their turn
+    /// would come too late for a use of the usual length within their own time (`acquire_timeout`, or that of
+    /// [`Pool::acquire_timeout`], which then cover waiting and use), and when the line stands. See
+    /// [`weir_pool_core::Admission`] for the rules. `None` = never.
+    pub fn admission(mut self, admission: impl Into<Option<AdmissionParams>>) -> Self {
+        self.settings.admission = admission.into();
+        self
+    }
+
+    /// The pool finds its size itself, or proposes one: see [`Adaptive`]. `max_size` is where it begins.
+    pub fn adaptive(mut self, adaptive: Adaptive) -> Self {
+        self.settings.adaptive = Some(adaptive);
         self
     }
 

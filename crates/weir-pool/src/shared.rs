@@ -14,7 +14,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use weir_core::Instant;
-use weir_pool_core::{Broker, CloseReason, Evidence, Loan, LocalQuota, Ticket};
+use weir_pool_core::{Broker, CloseReason, Evidence, Loan, LocalQuota, Proposal, Ticket};
 
 use crate::borrowers::{Borrower, Borrowers, Caller};
 use crate::clock::{Clock, unix_nanos};
@@ -32,6 +32,8 @@ pub(crate) struct Shared<M: Manager> {
     pub(crate) manager: M,
     pub(crate) clock: Clock,
     state: Mutex<State<M>>,
+    /// What the adaptive size is thought to be best.
+    pub(crate) proposal: Mutex<Option<Proposal>>,
     /// Held while settings are changed.
     pub(crate) changing: Mutex<()>,
     /// Calls the housekeeper ([`Shared::call`]).
@@ -123,6 +125,7 @@ impl<M: Manager> Shared<M> {
                 last_failure: None,
                 suspect_before: Instant::ZERO,
             }),
+            proposal: Mutex::new(None),
             changing: Mutex::new(()),
             housekeeper: Notify::new(),
             ended: AtomicBool::new(false),

@@ -97,6 +97,11 @@ impl<'a, M: Manager> Wait<'a, M> {
     }
 
     fn join(&mut self, mut state: MutexGuard<'_, State<M>>, now: Instant, cx: &Context<'_>) -> Poll<Got<M>> {
+        if self.again.is_none()
+            && let Err(refusal) = state.broker.admit(self.deadline, now)
+        {
+            return self.refused(state, refusal);
+        }
         let waker = cx.waker().clone();
         let deadline = matches!(self.limit, Limit::Common).then_some(self.deadline);
         let joined = if self.moved {
@@ -107,6 +112,7 @@ impl<'a, M: Manager> Wait<'a, M> {
             state.broker.join(waker, deadline, now)
         };
         let Ok(ticket) = joined else { return self.refused(state, Refusal::LineFull) };
+        state.broker.must_end_by(ticket, self.deadline);
         self.place = Place::Line(ticket);
         let calls = state.broker.calls_housekeeper();
         drop(state);

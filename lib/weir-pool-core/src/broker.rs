@@ -13,6 +13,7 @@
 //! 4. **Nothing is lost.** Who leaves the line with a connection kept for it passes it on. What must be closed is closed by
 //!    the housekeeper and holds its place until then.
 
+mod admit;
 mod door;
 mod visits;
 mod words;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use weir_core::Instant;
 
+use crate::admission::Admission;
 use crate::histogram::Histogram;
 use crate::opener::Opener;
 use crate::pool::Pool;
@@ -50,6 +52,8 @@ struct Waiting<W> {
     asked: Instant,
     /// When the housekeeper ends its waiting; [`Instant::FAR`] if it does that itself.
     deadline: Instant,
+    /// When it is to be done with its connection, as far as an admission knows.
+    until: Instant,
 }
 
 /// The use of a slot, where leaks are looked for.
@@ -86,6 +90,8 @@ pub struct Broker<C, W, Q> {
     open: bool,
     calls_housekeeper: bool,
     looks_for_leaks: bool,
+    /// There is an admission.
+    sheds: bool,
     quota: Q,
     /// Connections lent to callers who did not have to wait.
     unwaited: u64,
@@ -96,6 +102,8 @@ pub struct Broker<C, W, Q> {
     /// Lent to returned.
     holds: Histogram,
     pool: Pool<()>,
+    /// Refused in line, and to be told.
+    shed: Vec<W>,
     cold: Cold<C>,
 }
 
@@ -111,6 +119,7 @@ struct Cold<C> {
     /// One in line may have a later deadline than one behind it.
     deadlines_fall: bool,
     opener: Opener,
+    admission: Option<Admission>,
     params: BrokerParams,
     openings: VecDeque<Opening>,
     closing: Vec<(SlotId, C, CloseReason)>,
@@ -155,18 +164,21 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             open: true,
             calls_housekeeper: false,
             looks_for_leaks: params.leak_after.is_some(),
+            sheds: params.admission.is_some(),
             quota,
             unwaited: 0,
             uses: 0,
             waits: Histogram::new(),
             holds: Histogram::new(),
             pool: Pool::new(params.keep.clone()),
+            shed: Vec::new(),
             cold: Cold {
                 watches: Vec::new(),
                 expiry: Instant::FAR,
                 latest: Instant::ZERO,
                 deadlines_fall: false,
                 opener: Opener::new(params.open.clone()),
+                admission: params.admission.map(Admission::new),
                 params,
                 openings: VecDeque::new(),
                 closing: Vec::new(),
@@ -196,6 +208,10 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.looks_for_leaks = params.leak_after.is_some();
         if !self.looks_for_leaks {
             self.cold.watches.clear();
+        }
+        self.sheds = params.admission.is_some();
+        if params.admission != self.cold.params.admission {
+            self.cold.admission = params.admission.map(Admission::new);
         }
         self.cold.params = params;
         self.call_housekeeper(Instant::ZERO);
@@ -278,7 +294,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         }
         self.begin_line(now);
         let deadline = deadline.unwrap_or(Instant::FAR);
-        let waiting = Waiting { who, asked: now, deadline };
+        let waiting = Waiting { who, asked: now, deadline, until: Instant::FAR };
         let joined = if first { self.line.join_first(waiting) } else { self.line.join(waiting) };
         let ticket = joined.map_err(|waiting| waiting.who)?;
         self.joined(deadline, first);
@@ -301,6 +317,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             self.cold.latest = Instant::ZERO;
             self.cold.deadlines_fall = false;
             self.call_for_hung();
+            if self.sheds {
+                self.line_began(now);
+            }
         }
     }
 
@@ -372,6 +391,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
 
     #[inline]
     fn pass_on(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
+        if self.sheds {
+            self.shed_late(now);
+        }
         if self.line.is_empty() || !self.open || self.is_over() {
             self.release_idle(loan, now);
             return None;
@@ -394,6 +416,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     fn give_first(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
         let waiting = self.line.serve_first(Gift::Loan(loan)).ok()?;
         self.waits.record(now.since(waiting.asked));
+        if self.sheds {
+            self.note_served(now.since(waiting.asked), now);
+        }
         Some(waiting.who)
     }
 
@@ -452,6 +477,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.update_hold(now);
         self.expire(now, todo);
         self.give_up(todo);
+        self.shed(now, todo);
         self.hang(now, todo);
         self.sweep(now);
         todo.close.append(&mut self.cold.closing);

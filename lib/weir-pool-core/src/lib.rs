@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod admission;
 mod broker;
 pub mod budget;
 pub mod explain;
@@ -14,10 +15,12 @@ mod pool;
 mod quota;
 mod roster;
 mod shares;
+mod sizer;
 pub mod sizing;
 mod slot;
 mod waiters;
 
+pub use admission::{Admission, AdmissionParams, Line};
 pub use broker::{Acquired, Broker, BrokerParams, BrokerStats, Loan, Refusal, Todo};
 pub use histogram::{BUCKETS, Histogram, SUB};
 pub use human::HumanTime;
@@ -28,5 +31,6 @@ pub use pool::{Acquire, Pool, Released, SLOTS_MAX, Stats, TRIM_DIVISOR, TRIM_INT
 pub use quota::{LocalQuota, Quota, share};
 pub use roster::{Evidence, Output, Roster, RosterParams, Seat, Standing};
 pub use shares::{Claim, Order, Share, Shares, divide};
+pub use sizer::{Interval, Proposal, SizeReason, Sizer, SizerParams};
 pub use slot::{CloseReason, ConnMeta, SlotId};
 pub use waiters::{Left, Ticket, WAITERS_MAX, Waiters};

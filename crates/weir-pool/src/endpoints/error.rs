@@ -74,6 +74,7 @@ impl<E: fmt::Display> fmt::Display for EndpointsError<E> {
                 write!(f, "no connection of {name:?} after {:.3} s", waited.as_secs_f64())?;
             }
             Refused::Down => write!(f, "no connection of {name:?}: no endpoint can be reached")?,
+            Refused::Overload => write!(f, "no connection of {name:?}: overloaded")?,
             Refused::LineFull | Refused::NoneIdle => write!(f, "no connection of {name:?}: too many callers wait")?,
             Refused::Closed => return write!(f, "{name:?} is closed"),
         }

@@ -83,6 +83,10 @@ impl EndpointsBuilder {
         factory: impl Fn(&Endpoint) -> M + Send + Sync + 'static,
     ) -> Result<EndpointPools<M>, SettingsError> {
         let settings = self.pool.check_or(1)?;
+        if settings.adaptive.is_some() {
+            let problem = "is for a pool of one endpoint: here the sizes follow the total and the weights".to_owned();
+            return Err(SettingsError::new("adaptive", problem));
+        }
         let refuse = |setting, problem| Err(SettingsError::new(setting, problem));
         if settings.min_idle == 0 {
             let problem = "0: an endpoint shows by its idle connections that it can be reached; at least 1".to_owned();

@@ -38,7 +38,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         }
         self.begin_line(now);
         let deadline = deadline.unwrap_or(Instant::FAR);
-        let waiting = Waiting { who, asked, deadline };
+        let waiting = Waiting { who, asked, deadline, until: Instant::FAR };
         let joined = match at {
             Some(later) => self.line.join_before(later, waiting),
             None => self.line.join(waiting),

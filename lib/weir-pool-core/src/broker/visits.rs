@@ -32,7 +32,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         let mut next = self.pool.poll_timeout().unwrap_or(Instant::FAR);
         next = next.min(self.cold.open_at.unwrap_or(Instant::FAR));
         // Of one that has left already, maybe: then a visit is too early, which harms nothing.
-        next = next.min(self.cold.expiry);
+        next = next.min(self.cold.expiry).min(self.next_shed());
         if !self.line.is_empty()
             && let Some(first) = self.cold.openings.iter().find(|opening| !opening.hung)
         {
@@ -130,6 +130,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
 
     /// Gives idle connections to those in line.
     pub(super) fn serve(&mut self, now: Instant, wake: &mut Vec<W>) {
+        if self.sheds {
+            self.shed_late(now);
+        }
         while !self.line.is_empty()
             && self.open
             && let Some(loan) = self.lend_idle(now)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use weir_core::Instant;
 
+use crate::admission::AdmissionParams;
 use crate::opener::OpenParams;
 use crate::slot::{CloseReason, SlotId};
 use crate::{Params, Stats};
@@ -22,6 +23,8 @@ pub struct BrokerParams {
     pub keepalive: Option<Duration>,
     /// A use longer than this is reported, once; `None` = never.
     pub leak_after: Option<Duration>,
+    /// Callers are refused early if the line stands; `None` = never.
+    pub admission: Option<AdmissionParams>,
 }
 
 impl Default for BrokerParams {
@@ -32,6 +35,7 @@ impl Default for BrokerParams {
             waiters_max: 1 << 20,
             keepalive: None,
             leak_after: None,
+            admission: None,
         }
     }
 }
@@ -103,6 +107,8 @@ pub enum Refusal {
     TimedOut,
     /// The pool takes no callers for now, but another one may: [`Broker::bar`](crate::Broker::bar).
     TurnedAway,
+    /// It would be served too late, or the line stands ([`Admission`](crate::Admission)).
+    Overload,
 }
 
 /// What came of [`Broker::acquire`](crate::Broker::acquire).
