@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use super::*;
 
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 4;
 
 /// A database.
 #[derive(Clone, Copy, Debug)]
