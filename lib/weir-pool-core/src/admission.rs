@@ -204,7 +204,8 @@ impl Admission {
         let relapse = self.ended.is_some_and(|ended| now.since(ended) < RELAPSE);
         // Those who came before the waits were long may have been a burst.
         let from = if self.overloaded { self.marks[1] } else { since };
-        let comes = self.now.asked - from.asked >= self.now.served - from.served;
+        let came = self.now.asked - from.asked;
+        let comes = came > 0 && came >= self.now.served - from.served;
         let lasts = relapse || now.since(since.at) >= self.params.interval;
         self.set(comes && (self.overloaded || lasts), now);
     }
