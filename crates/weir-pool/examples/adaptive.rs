@@ -4,8 +4,9 @@
 //! (`host=127.0.0.1 port=5432 user=postgres`).
 //!
 //! WHAT is `admit` (callers at twice the capacity of 8 connections, with a second each, with and without admission), `sweep` (fixed sizes, to find the knee), `adapt` (from START connections, for 60 s) or `slow` (as `adapt` from 2, for 30 s,
-//! then the statements become slow for 30 s). STATEMENT is `wait` (4 ms without a processor and about 1 ms of one), `locks` (four locks,
-//! each held for 3 ms, after 3 ms without one) or `contended` (as `wait`, but every statement beyond 8 makes all of them longer).
+//! then the statements become slow for 30 s). STATEMENT is `hot` (8 ms, then a lock that all need for
+//! 1 ms: a hot row), `contended` (as `hot`, but the lock is held the longer the more wait for it) or `work` (4 ms and about 1 ms of a
+//! processor).
 #![allow(clippy::print_stdout, reason = "the example's output")]
 
 use std::error::Error;
@@ -56,19 +57,19 @@ impl Manager for Postgres {
 }
 
 fn statements(name: &str) -> Result<(String, String), Failure> {
-    let work = |rows: &str| format!("(select count(*) from generate_series(1, {rows}) row where row % 7 = 3)");
+    let work = |rows: u32| format!("(select count(*) from generate_series(1, {rows}) row where row % 7 = 3)");
+    // All that is between them is done while the lock is held: until the statement ends.
+    let hot = |held: &str| format!("select pg_sleep(0.008), pg_advisory_xact_lock(1), pg_sleep({held})");
     let quick = match name {
-        "wait" => format!("select pg_sleep(0.004), {}", work("16000")),
-        "locks" => "select pg_sleep(0.003), pg_advisory_xact_lock((random() * 4)::int % 4), pg_sleep(0.003)".to_owned(),
-        "contended" => {
-            let beyond = "greatest((select count(*) from pg_stat_activity where state = 'active') - 8, 0)";
-            format!("select pg_sleep(0.004), {}", work(&format!("(10000 + 1500 * {beyond})::int")))
-        }
+        "hot" => hot("0.001"),
+        "contended" => hot("0.001 + 0.0002 * (select count(*) from pg_stat_activity where wait_event_type = 'Lock')"),
+        "work" => format!("select pg_sleep(0.004), {}", work(16_000)),
         _ => return Err(format!("no statement {name:?}").into()),
     };
-    // Four times the work, and a tenth of a second for one in ten.
-    let slow = format!("select pg_sleep(case when random() < 0.1 then 0.1 else 0.004 end), {}", work("64000"));
-    Ok((quick, slow))
+    // The lock is held four times as long, and one in ten takes a tenth of a second before.
+    let slow =
+        "select pg_sleep(case when random() < 0.1 then 0.1 else 0.008 end), pg_advisory_xact_lock(1), pg_sleep(0.005)";
+    Ok((quick, slow.to_owned()))
 }
 
 struct Run {
@@ -243,7 +244,7 @@ async fn admit(manager: Postgres) -> Result<(), Failure> {
 async fn main() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1);
     let what = args.next().unwrap_or_default();
-    let (quick, slow_statement) = statements(&args.next().unwrap_or_else(|| "wait".to_owned()))?;
+    let (quick, slow_statement) = statements(&args.next().unwrap_or_else(|| "hot".to_owned()))?;
     let start = args.next().map_or(Ok(2), |start| start.parse())?;
     let database = std::env::var("DATABASE").map_err(|_| "DATABASE is not set, see the head of this file")?;
     let manager = Postgres { config: database.parse()?, quick, slow: slow_statement };

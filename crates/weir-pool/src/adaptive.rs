@@ -82,6 +82,7 @@ struct Sums {
     busy_nanos: u64,
     line: u32,
     size: u32,
+    max_size: u32,
 }
 
 /// Runs until the pool is closed; the last handle that goes closes it.
@@ -102,9 +103,9 @@ async fn adapt<M: Manager>(shared: Counted<Shared<M>>, adaptive: Adaptive) {
         let whole = now.size == before.size;
         let proposal = if whole { sizer.handle_interval(&now.since(&before)) } else { sizer.proposal() };
         before = now;
-        if adaptive.sets && proposal.size != now.size {
+        if adaptive.sets && proposal.size != now.max_size {
             shared.set_max(proposal.size);
-            before.size = proposal.size;
+            before = shared.sums().unwrap_or(before);
         }
         *shared.proposal.lock().unwrap_or_else(PoisonError::into_inner) = Some(proposal);
     }
@@ -151,7 +152,9 @@ impl<M: Manager> Shared<M> {
             connect_failures: stats.pool.connect_failed,
             busy_nanos: stats.busy_nanos,
             line: stats.waiting,
-            size: state.settings.max_size,
+            // With a budget, its share if that is less.
+            size: state.broker.quota().max(),
+            max_size: state.settings.max_size,
         })
     }
 }

@@ -146,9 +146,9 @@ pub(crate) fn waited<C>(span: &Span, got: &Result<C, Refusal>) {
         Err(Refusal::TimedOut) => "timed_out",
         Err(Refusal::Down) => "down",
         Err(Refusal::LineFull) => "line_full",
+        Err(Refusal::Overload) => "overload",
         Err(Refusal::Closed) => "closed",
         Err(Refusal::TurnedAway) => "turned_away",
-        Err(Refusal::Overload) => "overload",
     };
     span.record("outcome", outcome);
 }

