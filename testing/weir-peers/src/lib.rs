@@ -4,9 +4,11 @@
 //! Here is what they share; `tests/` has a file per server, and `src/bin/` what prints figures.
 
 mod crowd;
+mod hole;
 mod load;
 mod words;
 
 pub use crowd::{Crowd, Figures};
+pub use hole::{black_hole, join};
 pub use load::Load;
 pub use words::{ENDLESS, SLOW_ECHO, pass, until};

@@ -4,20 +4,22 @@
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{Opts, Row};
+use mysql_async::{Opts, OptsBuilder, Row};
 use tokio::time::timeout;
-use weir_peers::{Load, pass, until};
+use weir_peers::{Load, black_hole, pass, until};
 use weir_pool::managers::mysql::{Mysql, MysqlConnection};
 use weir_pool::managers::{Login, LoginCell, Reset};
 use weir_pool::{Builder, Guard, Pool};
-use weir_test::Mariadb;
+use weir_test::{Mariadb, Namespace};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 fn manager(server: &Mariadb) -> Mysql {
-    Mysql::new(Opts::from_url(&server.url()).unwrap())
+    // By TCP, although the server is on this machine.
+    let opts = OptsBuilder::from_opts(Opts::from_url(&server.url()).unwrap()).prefer_socket(false);
+    Mysql::new(opts.into())
 }
 
 fn pool(manager: Mysql, settings: impl FnOnce(Builder) -> Builder) -> Pool<Mysql> {
@@ -160,7 +162,7 @@ async fn a_password_changes_without_a_new_pool() {
     let server = Mariadb::run(&[]);
     server.sql("CREATE USER app@'%' IDENTIFIED BY 'first'");
     let cell = LoginCell::new(Login::new("app", "first"));
-    let opts = mysql_async::OptsBuilder::from_opts(Opts::from_url(&server.url()).unwrap()).db_name(None::<String>);
+    let opts = OptsBuilder::from_opts(Opts::from_url(&server.url()).unwrap()).db_name(None::<String>);
     let manager = Mysql::new(opts.into()).credentials(cell.clone());
     let pool = pool(manager, |pool| pool.max_size(1).acquire_timeout(ms(2_000)));
     let id = pool.acquire().await.unwrap().id();
@@ -235,4 +237,11 @@ async fn killed_sessions_are_seen_by_nobody() {
         }
         admin.disconnect().await.unwrap();
     }
+}
+
+#[test]
+fn a_black_hole_costs_callers_their_time_and_no_more() {
+    let network = Namespace::enter();
+    let server = Mariadb::run(&[]);
+    black_hole(network, server.port(), manager(&server), echo);
 }

@@ -11,10 +11,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::time::timeout;
 use tokio_postgres_rustls::MakeRustlsConnect;
-use weir_peers::{Crowd, ENDLESS, Load, SLOW_ECHO, pass, until};
+use weir_peers::{Crowd, ENDLESS, Load, SLOW_ECHO, black_hole, join, pass, until};
 use weir_pool::managers::postgres::{Postgres, PostgresConnection, PostgresError, Tls};
 use weir_pool::managers::{Credentials, Login, LoginCell, Reset};
-use weir_pool::{Builder, Guard, Manager, Pool, Refused};
+use weir_pool::{Builder, Guard, Manager, Pool};
 use weir_test::{Namespace, Postgres as Server, TempDir};
 
 const fn ms(millis: u64) -> Duration {
@@ -462,83 +462,10 @@ async fn sessions_ended_by_an_administrator_are_seen_by_nobody() {
 
 #[test]
 fn a_black_hole_costs_callers_their_time_and_no_more() {
-    let mut network = Namespace::enter();
+    let network = Namespace::enter();
     let server = Server::run(&[]);
-    // Of this network: its threads are made here.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let limit = ms(500);
-        let pool = pool(manager(&server), |pool| {
-            pool.max_size(4).acquire_timeout(limit).validation_timeout(ms(200)).validate_after(Some(ms(100)))
-        });
-        // A caller has `limit` for all it does.
-        let use_it = || async {
-            let begun = Instant::now();
-            let result = match pool.acquire().await {
-                Err(error) => Err(Some(error)),
-                // Lent unchecked, as it was used a moment ago.
-                Ok(guard) => match timeout(limit.saturating_sub(begun.elapsed()), echo(&guard, 5)).await {
-                    Ok(answer) => Ok(answer.unwrap()),
-                    Err(_) => Err(None),
-                },
-            };
-            (result, begun.elapsed())
-        };
-        let mut guards = Vec::new();
-        for number in 0..4 {
-            let guard = pool.acquire().await.unwrap();
-            assert_eq!(echo(&guard, number).await.unwrap(), number);
-            guards.push(guard);
-        }
-        network.open_hole(server.port());
-        // Two are in the middle of a query when their packets begin to vanish; two are idle.
-        for guard in guards.drain(..2) {
-            assert!(timeout(ms(100), echo(&guard, 1)).await.is_err());
-            drop(guard);
-        }
-        drop(guards);
-        for round in 0..4 {
-            let callers: Vec<_> = (0..8).map(|_| use_it()).collect();
-            for (result, took) in join_all(callers).await {
-                match result.unwrap_err() {
-                    Some(error) => assert!(matches!(error.refused(), Refused::TimedOut | Refused::Down), "{error}"),
-                    None => assert!(round < 2, "by now nobody is lent a connection that was not checked"),
-                }
-                assert!(took < limit + ms(50) + ms(200), "{took:?}: later than its time-out allows");
-            }
-        }
-        network.close_hole();
-        let begun = Instant::now();
-        while let (Err(error), _) = use_it().await {
-            assert!(begun.elapsed() < weir_test::PATIENCE, "{error:?}");
-        }
-        // A connect that was under way is tried again by the kernel after 1, 2, 4 s; a new one by the pool after 1 s at most.
-        assert!(begun.elapsed() < ms(3_000), "{:?}", begun.elapsed());
-        // Those that hung are closed: what is left is sound, and no more than the pool knows of.
-        let snapshot = pool.snapshot();
-        assert!(snapshot.closing == 0 && snapshot.active == 0, "{snapshot}");
-        for number in 0..4 {
-            let guard = pool.acquire().await.unwrap();
-            assert_eq!(echo(&guard, number).await.unwrap(), number);
-        }
-    });
-}
-
-async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
-    let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
-    std::future::poll_fn(|cx| {
-        for (future, output) in futures.iter_mut().zip(&mut outputs) {
-            if output.is_none()
-                && let std::task::Poll::Ready(value) = future.as_mut().poll(cx)
-            {
-                *output = Some(value);
-            }
-        }
-        if outputs.iter().all(Option::is_some) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-    outputs.into_iter().flatten().collect()
+    let echo = |guard, number| async move { echo(&guard, number).await };
+    black_hole(network, server.port(), manager(&server), echo);
 }
 
 /// Counts the connects.
@@ -583,7 +510,7 @@ async fn a_full_server_is_named_and_not_stormed() {
     let begun = Instant::now();
     for round in 0..5 {
         let callers: Vec<_> = (0..30).map(|_| pool.acquire()).collect();
-        for result in join_all(callers).await {
+        for result in join(callers).await {
             let error = result.unwrap_err();
             assert!(error.to_string().contains("too many connections for role \"app\""), "round {round}: {error}");
         }

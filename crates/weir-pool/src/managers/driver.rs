@@ -116,6 +116,7 @@ impl Driver {
     }
 
     /// Waits for the end.
+    #[cfg(any(feature = "postgres", test))]
     pub(crate) async fn over(mut self) {
         let _ = (&mut self.task).await;
     }

@@ -95,7 +95,8 @@ impl<T> Postgres<T> {
         Postgres { config, tls, credentials, reset, statements, recovery, cancel }
     }
 
-    /// Who logs in, asked at each connect; instead of user and password of the configuration.
+    /// Who logs in, asked at each connect; instead of user and password of the configuration (whose password stays where the login
+    /// has none).
     #[must_use]
     pub fn credentials(mut self, credentials: impl Into<Credentials>) -> Self {
         self.credentials = Some(credentials.into());

@@ -28,8 +28,9 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -37,7 +38,7 @@ use ::redis::{
     Arg, AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisError,
     RedisFuture, RedisResult, Value,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -52,6 +53,54 @@ const RECOVERY: Duration = Duration::from_millis(250);
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// Bytes of a server's first words that are remembered.
+const WORDS: usize = 256;
+
+/// A stream whose server is heard out. One that has no room says so and hangs up without listening: if that makes a write fail,
+/// what it has said is still there to be read; and the driver takes it for the answer to a command that may fail, so its first
+/// words are remembered.
+struct Listening {
+    stream: Box<dyn Stream>,
+    words: Arc<Mutex<Vec<u8>>>,
+}
+
+impl AsyncRead for Listening {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        // Nobody else holds it once the connection is open.
+        if let Some(words) = Arc::get_mut(&mut self.words) {
+            *words = Mutex::default();
+        } else {
+            let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = WORDS.saturating_sub(words.len());
+            words.extend(buf.filled()[before..].iter().take(room));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Listening {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(cx, buf) {
+            Poll::Ready(Err(error))
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                Poll::Ready(Ok(buf.len()))
+            }
+            written => written,
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
 
@@ -88,7 +137,8 @@ impl Redis {
         self
     }
 
-    /// Who logs in, asked at each connect; instead of user and password of the URL. An empty user is the default one.
+    /// Who logs in, asked at each connect; instead of user and password of the URL (which stay where the login has none: an empty
+    /// user, no password).
     #[must_use]
     pub fn credentials(mut self, credentials: impl Into<Credentials>) -> Self {
         self.credentials = Some(credentials.into());
@@ -153,6 +203,16 @@ impl Redis {
     }
 }
 
+/// Why a connection was not opened: what the server said before it hung up, if it did.
+fn refusal(words: &Mutex<Vec<u8>>, error: RedisError) -> RedisPoolError {
+    let words = words.lock().unwrap_or_else(PoisonError::into_inner);
+    let line = words.split(|byte| *byte == b'\r').next().and_then(|line| line.strip_prefix(b"-"));
+    match line {
+        Some(line) if error.is_io_error() => RedisPoolError::Refused(String::from_utf8_lossy(line).into_owned()),
+        _ => error.into(),
+    }
+}
+
 /// Takes an error of the server for an answer, which it is.
 fn heard(answer: RedisResult<Value>) -> RedisResult<()> {
     match answer {
@@ -176,8 +236,10 @@ impl Manager for Redis {
                 settings = settings.set_password(password);
             }
         }
-        let stream = self.stream().await?;
-        let (inner, drive) = MultiplexedConnection::new_with_config(&settings, stream, self.config.clone()).await?;
+        let words = Arc::new(Mutex::new(Vec::new()));
+        let stream = Listening { stream: self.stream().await?, words: Arc::clone(&words) };
+        let opened = MultiplexedConnection::new_with_config(&settings, stream, self.config.clone()).await;
+        let (inner, drive) = opened.map_err(|error| refusal(&words, error))?;
         let driver = Driver::spawn(Box::pin(drive), Arc::new(Pulse::new()));
         Ok(RedisConnection { inner, driver, left: Left::default() })
     }
@@ -339,6 +401,9 @@ pub enum RedisPoolError {
     /// Of the driver or the server.
     #[error("Redis: {0}")]
     Redis(#[from] RedisError),
+    /// The server hung up, and said why.
+    #[error("Redis: {0}")]
+    Refused(String),
     /// Of the network.
     #[error("cannot reach Redis: {0}")]
     Io(#[from] io::Error),
