@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use weir_pool::{Manager, Pool};
+use weir_pool::{Builder, Manager, Pool};
 
 struct Nothing;
 
@@ -28,34 +28,35 @@ impl Manager for Nothing {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     for _ in 0..3 {
-        alone().await;
+        alone("", |settings| settings).await;
     }
+    alone(", noting who holds it", |settings| settings.leak_after(Some(Duration::from_mins(1)))).await;
     for (tasks, size) in [(1, 10), (8, 10), (64, 10), (1_000, 10), (5_000, 10), (5_000, 100)] {
         together(tasks, size).await;
     }
 }
 
-fn pool(size: u32) -> Pool<Nothing> {
-    match Pool::<Nothing>::builder().max_size(size).min_idle(0).build(Nothing) {
+fn pool(size: u32, settings: fn(Builder) -> Builder) -> Pool<Nothing> {
+    match settings(Pool::<Nothing>::builder().max_size(size).min_idle(0)).build(Nothing) {
         Ok(pool) => pool,
         Err(error) => unreachable!("{error}"),
     }
 }
 
-async fn alone() {
+async fn alone(how: &str, settings: fn(Builder) -> Builder) {
     const ROUNDS: u32 = 5_000_000;
-    let pool = pool(10);
+    let pool = pool(10, settings);
     let begun = Instant::now();
     for _ in 0..ROUNDS {
         if let Ok(mut conn) = pool.acquire().await {
             *conn += 1;
         }
     }
-    println!("alone: {:.1} ns for an acquire and release", begun.elapsed().as_nanos() as f64 / f64::from(ROUNDS));
+    println!("alone{how}: {:.1} ns for an acquire and release", begun.elapsed().as_nanos() as f64 / f64::from(ROUNDS));
 }
 
 async fn together(tasks: usize, size: u32) {
-    let pool = pool(size);
+    let pool = pool(size, |settings| settings);
     let over = Arc::new(AtomicBool::new(false));
     let handles: Vec<_> = (0..tasks)
         .map(|_| {
