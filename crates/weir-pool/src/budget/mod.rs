@@ -84,6 +84,7 @@ trait Governed: Send + Sync {
     /// Sets the share. Returns the connections that are open, being opened or being closed then; it does not rise above the larger
     /// of the two afterwards.
     fn limit(&self, share: u32) -> u32;
+    #[cfg_attr(not(feature = "budget"), allow(dead_code, reason = "only a remote grantor is told"))]
     fn name(&self) -> Arc<str>;
 }
 
