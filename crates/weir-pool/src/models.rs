@@ -13,6 +13,16 @@
 //!
 //! | planted | fails |
 //! |---|---|
+//! | no hand-off: what comes back becomes idle | `a_connection_is_in_one_hand…`, `who_goes_away…`: deadlock |
+//! | the waker of a hand-off is dropped | `a_connection_is_in_one_hand…`: deadlock |
+//! | the lock is let go between asking and getting in line | `a_connection_is_in_one_hand…`: deadlock |
+//! | who leaves keeps what it was given | `who_goes_away…`: deadlock |
+//! | the housekeeper is not called | `the_housekeeper_hears…`: deadlock |
+//! | closing refuses nobody in line | `who_waits_learns…`: deadlock |
+//! | `close` looks before it listens | `who_waits_learns…`: deadlock |
+//! | `resume` leaves the pool shut | `who_waits_for_a_suspended…`: deadlock |
+//! | the last handle closes nothing | `the_last_handle…`: deadlock |
+//! | the end of the housekeeper is told after the idle ones were let go | `the_housekeeper_ends…`: a connection is lost |
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -403,7 +403,9 @@ impl Builder {
     }
 
     /// A pool of the connections of `manager`. It belongs to the tokio runtime in which this is called: its connects and
-    /// housekeeping run there.
+    /// housekeeping run there. Callers may be in other runtimes with timers, but wait in vain while that one is not driven (of one
+    /// thread, and outside its `block_on`); only [`Pool::acquire_timeout`] ends by itself. When that runtime ends, the pool is
+    /// closed, and connections in use are dropped where they come back. Guards may be dropped anywhere.
     ///
     /// # Errors
     /// If settings contradict each other.

@@ -163,6 +163,8 @@ pub(crate) struct Conn {
     uses_left: u64,
     pub(crate) held: bool,
     pub(crate) dirty: bool,
+    /// A hook was begun and has not ended well: nobody knows its state.
+    unsure: bool,
 }
 
 impl Conn {
@@ -178,6 +180,7 @@ impl Conn {
 
     /// Takes it into a hand.
     pub(crate) fn take(&mut self) {
+        assert!(!self.unsure, "lent in the middle of something");
         assert!(!std::mem::replace(&mut self.held, true), "in two hands");
         self.uses_left = self.uses_left.saturating_sub(1);
     }
@@ -278,13 +281,15 @@ impl Manager for Client {
         server.mischief().await?;
         let generation = server.sight().generation;
         let uses_left = if server.one_in(4) { server.dice.draw(30) } else { u64::MAX };
-        Ok(Conn { place, generation, uses_left, held: false, dirty: false })
+        Ok(Conn { place, generation, uses_left, held: false, dirty: false, unsure: false })
     }
 
     async fn check(&self, conn: &mut Conn) -> Result<(), Failure> {
         assert!(!conn.held, "looked at in use");
+        conn.unsure = true;
         pass(ms(self.0.dice.draw(3))).await;
         self.0.mischief().await?;
+        conn.unsure = false;
         if conn.is_dead() { Err(Failure) } else { Ok(()) }
     }
 
@@ -298,10 +303,13 @@ impl Manager for Client {
 
     async fn on_acquire(&self, conn: &mut Conn) -> Result<(), Failure> {
         assert!(!conn.held, "prepared in use");
+        conn.unsure = true;
         if self.0.one_in(30) {
             pass(ms(self.0.dice.draw(4))).await;
         }
-        self.0.mischief().await
+        self.0.mischief().await?;
+        conn.unsure = false;
+        Ok(())
     }
 
     fn on_release(&self, conn: &mut Conn) -> Release {
@@ -318,7 +326,10 @@ impl Manager for Client {
     async fn reset(&self, conn: &mut Conn) -> Result<(), Failure> {
         assert!(!conn.held, "reset in use");
         conn.dirty = false;
-        self.0.mischief().await
+        conn.unsure = true;
+        self.0.mischief().await?;
+        conn.unsure = false;
+        Ok(())
     }
 
     async fn close(&self, conn: Conn) {
