@@ -87,6 +87,7 @@ async fn the_values_are_those_of_the_pool() {
         ("weir_client_pool_closed_total", ",reason=\"idle_timeout\"", 0.0),
         ("weir_client_pool_connects_failed_total", "", 0.0),
         ("weir_client_pool_refused_total", "", 0.0),
+        ("weir_client_pool_shed_total", "", 0.0),
         ("weir_client_pool_leaks_total", "", 1.0),
         ("weir_client_pool_opening", "", 0.0),
         ("weir_client_pool_hung", "", 0.0),

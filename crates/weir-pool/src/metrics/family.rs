@@ -128,6 +128,12 @@ pub(crate) const FAMILIES: &[Family] = &[
         values: Values::Count(|pool| one(pool.stats.refused)),
     },
     Family {
+        name: "weir.client_pool.shed",
+        unit: "{caller}",
+        help: "Those refused because the wait was too long to be worth it",
+        values: Values::Count(|pool| one(pool.stats.shed)),
+    },
+    Family {
         name: "weir.client_pool.leaks",
         unit: "{use}",
         help: "Uses reported as possible leaks",

@@ -15,6 +15,7 @@
 //! | `weir.client_pool.closed` | count | `reason` | connections closed |
 //! | `weir.client_pool.connects_failed` | count | – | connects that failed or were given up |
 //! | `weir.client_pool.refused` | count | – | callers refused without their time having ended |
+//! | `weir.client_pool.shed` | count | – | those of them whom admission control has refused |
 //! | `weir.client_pool.leaks` | count | – | uses reported as possible leaks |
 //! | `weir.client_pool.opening`, `.hung`, `.closing` | level | – | connects in flight, those of them that get no answer, closes in flight |
 //! | `weir.client_pool.suspended` | level | – | 1 while callers are kept waiting |
