@@ -9,7 +9,7 @@
 //! that nobody can go on (`deadlock`). It also finds a pool that is never freed (`leaked`). [`Server`] sees a connection in
 //! two hands, and more of them than the maximum.
 //!
-//! Each was seen to fail with a fault planted:
+//! Seen to fail with a fault planted (`idle_connections…` has not been tried alone):
 //!
 //! | planted | fails |
 //! |---|---|
