@@ -52,7 +52,7 @@ pub fn damp(share: u32, target: u32, lacking: bool) -> u32 {
 /// let want = |demand| Want { floor: 1, weight: 1, demand, max: 40 };
 /// assert_eq!(allocate(40, &[want(30), want(30)]), [20, 20]); // both need more: equal shares
 /// assert_eq!(allocate(40, &[want(8), want(60)]), [8, 32]); // the small demand is met
-/// assert_eq!(allocate(40, &[want(4), want(16)]), [10, 30]); // room for all: headroom as √4 to √16, then rounded
+/// assert_eq!(allocate(40, &[want(4), want(16)]), [11, 29]); // room for all: headroom as √4 to √16, then rounded
 /// ```
 pub fn allocate(total: u32, wants: &[Want]) -> Vec<u32> {
     let mut shares = vec![0; wants.len()];
