@@ -29,7 +29,7 @@ use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use serde_json::json;
 use weir_core::Instant;
-use weir_pool_core::budget::{Claim, Grant, Grantor, GrantorParams, MEMBERS_MAX, Refused, is_name};
+use weir_pool_core::budget::{Amount, Claim, Grant, Grantor, GrantorParams, MEMBERS_MAX, Refused, is_name};
 use weir_telemetry::{BudgetMemberView, BudgetView};
 
 use crate::routes::{common_fields, error};
@@ -117,7 +117,7 @@ fn view(name: &str, budget: &mut Budget, now: Instant) -> BudgetView {
         held: member.held,
         floor: member.floor,
         weight: member.weight,
-        demand: member.demand,
+        demand: member.demand.ceil(),
         max: member.max,
         heard_ms: u64::try_from(now.since(member.heard).as_millis()).unwrap_or(u64::MAX),
         silent: member.silent,
@@ -201,7 +201,7 @@ struct ClaimBody {
     floor_held: u32,
     floor: u32,
     weight: u32,
-    demand: u32,
+    demand: f64,
     max: u32,
 }
 
@@ -215,6 +215,8 @@ async fn renew(State(grantors): Shared, Path(name): Path<String>, body: Bytes) -
         return error(StatusCode::BAD_REQUEST, "bad_member", message);
     }
     let ClaimBody { seq, held, floor_held, floor, weight, demand, max, .. } = body;
+    // A fraction that is no number of connections is read as the nearest that is one.
+    let demand = Amount::milli((demand * 1_000.0).clamp(0.0, f64::from(u32::MAX)) as u32);
     let claim = Claim { seq, held, floor_held, floor, weight, demand, max };
     let answer = grantors.with(&name, |_, budget, now| {
         budget.claims += 1;

@@ -167,6 +167,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     setups.push(Arc::new(Setup::new("fixed 20:20".to_owned(), [20, 20], None)));
     let shared = Arc::new(Setup::new("budget".to_owned(), [TOTAL, TOTAL], Some(&budget)));
     setups.push(Arc::clone(&shared));
+    // A grantor that has just started grants nothing for a lease.
+    while shared.shares().contains(&0) {
+        sleep(Duration::from_millis(100)).await;
+    }
     let shifted = Arc::new(AtomicBool::new(false));
     let start = Instant::now();
     for setup in &setups {

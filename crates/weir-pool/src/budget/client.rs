@@ -52,6 +52,7 @@ impl From<io::Error> for Failure {
 /// Dropped, it closes its connection; the claim may still be read.
 pub(super) async fn claim(to: &To<'_>, member: &str, claim: &Claim) -> Result<Grant, Failure> {
     let Claim { seq, held, floor_held, floor, weight, demand, max } = claim;
+    let demand = f64::from(demand.as_milli()) / 1_000.0;
     let body = format!(
         "{{\"member\":\"{member}\",\"seq\":{seq},\"held\":{held},\"floor_held\":{floor_held},\"floor\":{floor},\
          \"weight\":{weight},\"demand\":{demand},\"max\":{max}}}"

@@ -33,6 +33,8 @@ struct LocalMember {
     part: Part,
     demand: Demand,
     share: u32,
+    /// Since when it has this share.
+    since: Instant,
 }
 
 impl Local {
@@ -53,9 +55,10 @@ impl Local {
 
     /// Takes a pool in, and parts anew.
     pub(super) fn join(&self, pool: Weak<dyn Governed>, part: Part) {
+        let now = self.now();
         let mut state = self.lock();
-        state.members.push(LocalMember { pool, part, demand: Demand::new(), share: 0 });
-        state.part(self.total, self.now());
+        state.members.push(LocalMember { pool, part, demand: Demand::new(), share: 0, since: now });
+        state.part(self.total, now);
     }
 
     /// Looks at all pools if it is time, and parts anew if it is time for that.
@@ -72,8 +75,8 @@ impl Local {
         state.members.retain_mut(|member| {
             let Some(pool) = member.pool.upgrade() else { return false };
             let load = pool.load();
-            member.demand.record(load.wanted, now);
-            lacking |= load.wanted > member.share && member.share < load.max;
+            member.demand.record(load.busy, load.waiting, load.hold, now);
+            lacking |= load.waiting > 0 && load.busy >= member.share && member.share < load.max;
             !load.over
         });
         if lacking || state.members.len() < before || now.since(state.parted) >= PART_EVERY {
@@ -101,7 +104,7 @@ impl State {
             .map(|(LocalMember { part, demand, .. }, _, load)| Want {
                 floor: part.floor,
                 weight: part.weight,
-                demand: demand.get().max(load.wanted.min(1)),
+                demand: demand.get().max(load.least()),
                 max: load.max,
             })
             .collect();
@@ -109,12 +112,13 @@ impl State {
         let targets: Vec<u32> = allocate(total, &wants)
             .into_iter()
             .zip(&alive)
-            .map(|(target, (member, ..))| damp(member.share, target, lacking))
+            .map(|(target, (member, ..))| damp(member.share, target, lacking, now.since(member.since)))
             .collect();
         let mut held = 0_u32;
         for ((member, pool, load), target) in alive.iter_mut().zip(&targets) {
             if *target < member.share {
                 member.share = *target;
+                member.since = now;
                 load.open = pool.limit(*target);
             }
             held = held.saturating_add(member.share.max(load.open));
@@ -126,6 +130,7 @@ impl State {
             if share > member.share {
                 free -= share.saturating_sub(mine);
                 member.share = share;
+                member.since = now;
                 pool.limit(share);
             }
         }

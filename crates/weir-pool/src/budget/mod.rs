@@ -18,6 +18,8 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use weir_pool_core::budget::Amount;
+
 use crate::manager::Manager;
 use crate::shared::Shared;
 
@@ -70,12 +72,21 @@ pub(crate) struct Part {
 struct Load {
     /// Open, being opened, being closed.
     open: u32,
-    /// Busy connections and waiting callers.
-    wanted: u32,
+    busy: u32,
+    waiting: u32,
+    /// How long a connection is held on average; zero if unknown.
+    hold: Duration,
     /// What it can use at most.
     max: u32,
     /// It is closed and empty.
     over: bool,
+}
+
+impl Load {
+    /// One connection, if anybody wants one now.
+    fn least(&self) -> Amount {
+        Amount::whole(self.busy.saturating_add(self.waiting).min(1))
+    }
 }
 
 /// A pool, whatever its connections are.
@@ -152,7 +163,10 @@ impl<M: Manager> Governed for Shared<M> {
         let stats = state.broker.stats(now);
         Load {
             open: weir_pool_core::Quota::granted(state.broker.quota()),
-            wanted: stats.pool.busy.saturating_add(stats.waiting),
+            busy: stats.pool.busy,
+            waiting: stats.waiting,
+            // Uses that never end say it by their age.
+            hold: stats.hold.max(stats.age),
             max: state.settings.max_size,
             over: state.broker.is_shut() && state.broker.is_empty(),
         }

@@ -200,12 +200,12 @@ impl Keeping {
         }
         if now >= self.looked + LOOK {
             self.looked = now;
-            self.demand.record(load.wanted, now);
+            self.demand.record(load.busy, load.waiting, load.hold, now);
         }
         if under_way {
             return Turn::Wait;
         }
-        let demand = self.demand.get().max(load.wanted.min(1));
+        let demand = self.demand.get().max(load.least());
         self.machine.poll_claim(open, demand, load.max, now).map_or(Turn::Wait, Turn::Claim)
     }
 

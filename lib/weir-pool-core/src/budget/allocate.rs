@@ -15,6 +15,12 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use super::Amount;
+
+/// A share that is a little too large stays for so long.
+pub const STILL: Duration = Duration::from_secs(5);
 
 /// What a member would like to have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,7 +30,7 @@ pub struct Want {
     /// Its part relative to others; 0 counts as 1.
     pub weight: u32,
     /// What it could use now.
-    pub demand: u32,
+    pub demand: Amount,
     /// What it can use at most.
     pub max: u32,
 }
@@ -32,24 +38,25 @@ pub struct Want {
 impl Want {
     /// Whether somebody with this share lacks what it could use.
     pub fn lacks(&self, share: u32) -> bool {
-        share < self.demand.max(self.floor).min(self.max)
+        share < self.demand.ceil().max(self.floor).min(self.max)
     }
 }
 
-/// What a share becomes whose fair size is `target`: it stays if it is hardly more than that (by one and a sixteenth) and
-/// nobody lacks anything. Otherwise every swing of a demand would close connections here that are opened again there.
-pub fn damp(share: u32, target: u32, lacking: bool) -> u32 {
+/// What a share becomes whose fair size is `target`: it stays for [`STILL`] if it is hardly more than that (by one and a
+/// sixteenth) and nobody lacks anything. Otherwise every swing of a demand would close connections here that are opened again
+/// there. `still`: since its last change.
+pub fn damp(share: u32, target: u32, lacking: bool, still: Duration) -> u32 {
     let close = target < share && share - target <= 1 + share / 16;
-    if close && !lacking { share } else { target }
+    if close && !lacking && still < STILL { share } else { target }
 }
 
 /// The share of each member, in their order. The sum is the smaller of `total` and of all `max`. Deterministic: ties go to the
 /// member that comes first.
 ///
 /// ```
-/// use weir_pool_core::budget::{Want, allocate};
+/// use weir_pool_core::budget::{Amount, Want, allocate};
 ///
-/// let want = |demand| Want { floor: 1, weight: 1, demand, max: 40 };
+/// let want = |demand| Want { floor: 1, weight: 1, demand: Amount::whole(demand), max: 40 };
 /// assert_eq!(allocate(40, &[want(30), want(30)]), [20, 20]); // both need more: equal shares
 /// assert_eq!(allocate(40, &[want(8), want(60)]), [8, 32]); // the small demand is met
 /// assert_eq!(allocate(40, &[want(4), want(16)]), [11, 29]); // room for all: headroom as √4 to √16, then rounded
@@ -58,32 +65,35 @@ pub fn allocate(total: u32, wants: &[Want]) -> Vec<u32> {
     let mut shares = vec![0; wants.len()];
     let floors = wants.iter().map(|want| Line::new(want.weight, want.floor.min(want.max)));
     let left = fill(total, &mut shares, &floors.collect::<Vec<_>>());
-    let demands = wants.iter().map(|want| Line::new(want.weight, want.demand.min(want.max)));
+    let demands = wants.iter().map(|want| Line::new(want.weight, want.demand.ceil().min(want.max)));
     let left = fill(left, &mut shares, &demands.collect::<Vec<_>>());
-    let bases = shares.clone();
-    let headroom = wants.iter().zip(&bases).map(|(want, base)| {
-        // √demand in 256ths.
-        let swing = (u64::from(want.demand.clamp(1, crate::budget::CONNECTIONS_MAX)) << 16).isqrt();
-        Line { weight: u64::from(want.weight.max(1)) * swing, upto: want.max, base: *base }
+    let headroom = wants.iter().map(|want| {
+        let milli = want.demand.as_milli();
+        // √demand, times 1,000.
+        let swing = (u64::from(milli.max(1_000)) * 1_000).isqrt();
+        Line { weight: u64::from(want.weight.max(1)) * swing, upto: want.max, base_milli: milli, next_milli: 500 }
     });
     fill(left, &mut shares, &headroom.collect::<Vec<_>>());
     shares
 }
 
-/// How a member takes part in a round: by which weight, up to which share, and what it had before that does not count.
+/// How a member takes part in a round: by which weight, up to which share, what of its share does not count, and which part of the
+/// next connection does. The whole: nobody gets one that would put it above others (demands). Half: shares are rounded to the
+/// nearest (headroom).
 struct Line {
     weight: u64,
     upto: u32,
-    base: u32,
+    base_milli: u32,
+    next_milli: u64,
 }
 
 impl Line {
     fn new(weight: u32, upto: u32) -> Self {
-        Self { weight: u64::from(weight.max(1)), upto, base: 0 }
+        Self { weight: u64::from(weight.max(1)), upto, base_milli: 0, next_milli: 1_000 }
     }
 }
 
-/// A member in the order in which the next connections are given: what it would have, by weight.
+/// A member in the order in which the next connections are given: what it would have, in thousandths, by weight.
 struct Next {
     have: u64,
     weight: u64,
@@ -117,7 +127,7 @@ impl Eq for Next {}
 fn fill(mut left: u32, shares: &mut [u32], lines: &[Line]) -> u32 {
     let next = |index: usize, share: u32| {
         let line = lines.get(index)?;
-        let have = u64::from(share.saturating_sub(line.base)) + 1;
+        let have = (u64::from(share) * 1_000).saturating_sub(u64::from(line.base_milli)) + line.next_milli;
         (share < line.upto).then_some(Reverse(Next { have, weight: line.weight, index }))
     };
     let mut heap: BinaryHeap<_> = shares.iter().enumerate().filter_map(|(index, share)| next(index, *share)).collect();
@@ -139,10 +149,10 @@ mod tests {
     use super::*;
 
     fn want() -> impl Strategy<Value = Want> {
-        (0..6_u32, 1..5_u32, 0..40_u32, 1..60_u32).prop_map(|(floor, weight, demand, max)| Want {
+        (0..6_u32, 1..5_u32, 0..40_000_u32, 1..60_u32).prop_map(|(floor, weight, demand, max)| Want {
             floor,
             weight,
-            demand,
+            demand: Amount::milli(demand),
             max,
         })
     }
@@ -154,32 +164,34 @@ mod tests {
     #[test]
     fn nobody_and_nothing() {
         assert_eq!(allocate(40, &[]), [0; 0]);
-        let one = Want { floor: 3, weight: 1, demand: 9, max: 20 };
+        let one = Want { floor: 3, weight: 1, demand: Amount::whole(9), max: 20 };
         assert_eq!(allocate(0, &[one]), [0]);
         assert_eq!(allocate(40, &[one]), [20]);
     }
 
     #[test]
     fn weights_part_what_all_want_and_what_nobody_needs() {
-        let want = |weight, demand| Want { floor: 0, weight, demand, max: 100 };
+        let want = |weight, demand| Want { floor: 0, weight, demand: Amount::whole(demand), max: 100 };
         assert_eq!(allocate(40, &[want(1, 90), want(3, 90)]), [10, 30]);
         assert_eq!(allocate(40, &[want(1, 0), want(3, 0)]), [10, 30]);
         // Demand goes before weight: the small one's is met.
-        assert_eq!(allocate(40, &[want(1, 10), want(30, 10)])[0], 10);
+        assert_eq!(allocate(40, &[want(1, 10), want(30, 10)]), [11, 29]);
     }
 
     #[test]
-    fn a_small_surplus_stays_while_nobody_lacks_anything() {
+    fn a_small_surplus_stays_for_a_while_if_nobody_lacks_anything() {
+        let soon = |share, target, lacking| damp(share, target, lacking, Duration::from_secs(1));
         assert_eq!(
-            [damp(32, 29, false), damp(32, 28, false), damp(32, 29, true), damp(32, 33, false)],
+            [soon(32, 29, false), soon(32, 28, false), soon(32, 29, true), soon(32, 33, false)],
             [32, 28, 29, 33]
         );
-        assert_eq!([damp(1, 0, false), damp(0, 0, false)], [1, 0]);
+        assert_eq!([soon(1, 0, false), soon(0, 0, false)], [1, 0]);
+        assert_eq!(damp(32, 31, false, STILL), 31);
     }
 
     #[test]
     fn floors_that_are_too_many_are_shared() {
-        let want = Want { floor: 5, weight: 1, demand: 0, max: 10 };
+        let want = Want { floor: 5, weight: 1, demand: Amount::default(), max: 10 };
         assert_eq!(allocate(7, &[want; 3]), [3, 2, 2]);
     }
 
@@ -198,7 +210,7 @@ mod tests {
         ) {
             let shares = allocate(total, &wants);
             let floor = |want: &Want| want.floor.min(want.max);
-            let need = |want: &Want| floor(want).max(want.demand.min(want.max));
+            let need = |want: &Want| floor(want).max(want.demand.ceil().min(want.max));
             let pairs = || shares.iter().copied().zip(&wants);
             if pairs().any(|(share, want)| share > floor(want)) {
                 prop_assert!(pairs().all(|(share, want)| share >= floor(want)), "{:?}", shares);
@@ -214,7 +226,7 @@ mod tests {
             let shares = allocate(total, &wants);
             let pairs: Vec<_> = shares.iter().map(|share| u64::from(*share)).zip(&wants).collect();
             for (mine, my) in &pairs {
-                if *mine >= u64::from(my.demand.min(my.max)) {
+                if *mine >= u64::from(my.demand.ceil().min(my.max)) {
                     continue;
                 }
                 for (theirs, their) in &pairs {
@@ -235,7 +247,7 @@ mod tests {
         fn more_demand_gives_no_less(total in 0..200_u32, wants in prop::collection::vec(want(), 1..8)) {
             let before = allocate(total, &wants);
             let mut wants = wants;
-            wants[0].demand += 1;
+            wants[0].demand = Amount::milli(wants[0].demand.as_milli() + 700);
             let after = allocate(total, &wants);
             prop_assert!(after[0] >= before[0], "{:?} {:?}", before, after);
         }

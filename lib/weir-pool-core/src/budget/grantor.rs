@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weir_core::Instant;
 
-use super::{CONNECTIONS_MAX, Claim, Grant, MEMBERS_MAX, WEIGHT_MAX, Want, allocate, damp};
+use super::{Amount, CONNECTIONS_MAX, Claim, Grant, MEMBERS_MAX, WEIGHT_MAX, Want, allocate, damp};
 
 /// A member that is given less than it could use asks again so much sooner, as a part of the usual interval.
 const HASTE: u32 = 4;
@@ -41,8 +41,9 @@ struct Entry {
     counted: u32,
     /// The same of its floor.
     floor_counted: u32,
-    /// What it was granted last.
+    /// What it was granted last, and since when that much.
     share: u32,
+    since: Instant,
     heard: Instant,
     state: State,
 }
@@ -110,7 +111,7 @@ pub struct MemberSnapshot {
     /// Its weight.
     pub weight: u32,
     /// What it could use.
-    pub demand: u32,
+    pub demand: Amount,
     /// What it can use at most.
     pub max: u32,
     /// When it was heard of last.
@@ -150,7 +151,9 @@ impl Grantor {
         if known.is_none() && self.members.len() >= MEMBERS_MAX {
             return Err(Refused::Full);
         }
-        let granted = known.filter(|entry| entry.state == State::Present).map_or(claim.held, |entry| entry.share);
+        let granted = known
+            .filter(|entry| entry.state == State::Present)
+            .map_or((claim.held, now), |entry| (entry.share, entry.since));
         if known.is_none() {
             self.meet(&claim, now);
         }
@@ -158,13 +161,17 @@ impl Grantor {
             claim,
             counted: claim.held,
             floor_counted: claim.floor_held,
-            share: granted.min(claim.held),
+            share: granted.0.min(claim.held),
+            since: granted.1,
             heard: now,
             state: State::Present,
         };
         self.members.insert(name.into(), entry);
         let grant = self.grant(name, &claim, granted, now);
         if let Some(entry) = self.members.get_mut(name) {
+            if grant.share != granted.0 {
+                entry.since = now;
+            }
             entry.share = grant.share;
             entry.counted = claim.held.max(grant.share);
             entry.floor_counted = claim.floor_held.max(grant.floor);
@@ -189,24 +196,24 @@ impl Grantor {
         now < self.started + self.params.lease
     }
 
-    fn grant(&self, name: &str, claim: &Claim, granted: u32, now: Instant) -> Grant {
+    fn grant(&self, name: &str, claim: &Claim, granted: (u32, Instant), now: Instant) -> Grant {
         let lease = self.params.lease;
         let usual = lease / CLAIMS_PER_LEASE;
         let settling = self.is_settling(now);
         let (share, target) = if settling {
             (claim.held, claim.held)
         } else {
-            let target = self.target(name, granted);
+            let target = self.target(name, granted.0, now.since(granted.1));
             (target.min(claim.held.saturating_add(self.free())), target)
         };
         let floor = claim.floor.min(claim.floor_held.saturating_add(self.free_floors()));
-        let hurry = settling && claim.held < claim.demand.min(claim.max) || share < target || share < claim.held;
+        let hurry = settling && claim.held < claim.demand.ceil().min(claim.max) || share < target || share < claim.held;
         let renew_after = if hurry { usual / HASTE } else { usual };
         Grant { share, floor, lease, floor_lease: self.params.floor_lease, renew_after }
     }
 
-    /// What `name`, which was granted so much last, ought to have, given what all present members want.
-    fn target(&self, name: &str, granted: u32) -> u32 {
+    /// What `name`, which was granted so much last, `still` ago, ought to have, given what all present members want.
+    fn target(&self, name: &str, granted: u32, still: Duration) -> u32 {
         let absent = self.members.values().filter(|entry| entry.state != State::Present);
         let absent = absent.fold(self.unknown, |sum, entry| sum.saturating_add(entry.counted));
         let present = || self.members.iter().filter(|(_, entry)| entry.state == State::Present);
@@ -214,7 +221,7 @@ impl Grantor {
         let lacking = present().zip(&wants).any(|((_, entry), want)| want.lacks(entry.share));
         let shares = allocate(self.params.total.saturating_sub(absent), &wants);
         let target = present().zip(shares).find(|((other, _), _)| &***other == name).map_or(0, |(_, share)| share);
-        damp(granted, target, lacking)
+        damp(granted, target, lacking, still)
     }
 
     /// A member says that it has closed everything and goes. Returns whether it was known. A second call, or a late claim, changes
@@ -222,7 +229,7 @@ impl Grantor {
     pub fn handle_leave(&mut self, name: &str, seq: u64, now: Instant) -> bool {
         self.handle_timeout(now);
         let Some(entry) = self.members.get_mut(name).filter(|entry| seq > entry.claim.seq) else { return false };
-        entry.claim = Claim { seq, held: 0, floor_held: 0, floor: 0, demand: 0, ..entry.claim };
+        entry.claim = Claim { seq, held: 0, floor_held: 0, floor: 0, demand: Amount::default(), ..entry.claim };
         (entry.counted, entry.floor_counted, entry.share) = (0, 0, 0);
         entry.state = State::Left;
         entry.heard = now;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_core::Instant;
 
-use super::{Claim, DRIFT_PERCENT, Grant};
+use super::{Amount, Claim, DRIFT_PERCENT, Grant};
 
 /// A member that has not heard from a grantor yet claims so often.
 pub const REFRESH: Duration = Duration::from_secs(1);
@@ -92,7 +92,7 @@ impl Member {
 
     /// The claim to send now, if one is due. One that is under way is given up: its answer must not be handed in any more, or
     /// is ignored. `open`: connections that are open, being opened or being closed.
-    pub fn poll_claim(&mut self, open: u32, demand: u32, max: u32, now: Instant) -> Option<Claim> {
+    pub fn poll_claim(&mut self, open: u32, demand: Amount, max: u32, now: Instant) -> Option<Claim> {
         self.handle_timeout(now);
         if self.renew_at == Instant::FAR {
             // It has left.

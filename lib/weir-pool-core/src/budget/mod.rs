@@ -31,8 +31,8 @@ mod member;
 
 use std::time::Duration;
 
-pub use allocate::{Want, allocate, damp};
-pub use demand::{DEMAND_SLICE, DEMAND_SLICES, Demand};
+pub use allocate::{STILL, Want, allocate, damp};
+pub use demand::{DEMAND_SLICE, DEMAND_SLICES, DRAIN, Demand};
 pub use grantor::{BudgetSnapshot, Grantor, GrantorParams, MemberSnapshot, Refused};
 pub use member::{Member, MemberParams, REFRESH};
 
@@ -48,6 +48,32 @@ pub const WEIGHT_MAX: u32 = 1 << 16;
 /// are moved are not.)
 pub const DRIFT_PERCENT: u32 = 5;
 
+/// A number of connections, in thousandths: what is needed on average is no whole number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct Amount(u32);
+
+impl Amount {
+    /// So many connections.
+    pub const fn whole(connections: u32) -> Self {
+        Self(connections.saturating_mul(1_000))
+    }
+
+    /// So many thousandths of a connection.
+    pub const fn milli(thousandths: u32) -> Self {
+        Self(thousandths)
+    }
+
+    /// In thousandths.
+    pub const fn as_milli(self) -> u32 {
+        self.0
+    }
+
+    /// Rounded up.
+    pub const fn ceil(self) -> u32 {
+        self.0.div_ceil(1_000)
+    }
+}
+
 /// What a member says: what it holds, and what it would like to have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
@@ -62,7 +88,7 @@ pub struct Claim {
     /// Its part of what is left over, relative to others; at least 1.
     pub weight: u32,
     /// Connections that it could use now.
-    pub demand: u32,
+    pub demand: Amount,
     /// Connections that it can use at most.
     pub max: u32,
 }

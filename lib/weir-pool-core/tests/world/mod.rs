@@ -391,7 +391,8 @@ impl World {
             let most = if self.rng.below(10) == 0 { longest } else { 200 };
             node.uses.push(real + Duration::from_millis(1 + self.rng.below(most)));
         }
-        node.demand.record(load, now);
+        let busy = (node.uses.len() as u32).min(load);
+        node.demand.record(busy, load - busy, Duration::ZERO, now);
         let name = node.name.clone();
         if node.leaving && node.open() == 0 {
             let seq = node.machine.leave();

@@ -20,7 +20,7 @@ fn settled() -> Grantor {
 }
 
 fn claim(seq: u64, held: u32, demand: u32) -> Claim {
-    Claim { seq, held, floor_held: 0, floor: 1, weight: 1, demand, max: 40 }
+    Claim { seq, held, floor_held: 0, floor: 1, weight: 1, demand: Amount::whole(demand), max: 40 }
 }
 
 fn share(grantor: &mut Grantor, name: &str, claim: &Claim, now: Instant) -> u32 {

@@ -16,7 +16,7 @@ fn grant(share: u32) -> Grant {
 
 /// Claims at `now`, with nothing open.
 fn claim(member: &mut Member, now: Instant) -> Claim {
-    member.poll_claim(0, 5, 40, now).unwrap()
+    member.poll_claim(0, Amount::whole(5), 40, now).unwrap()
 }
 
 /// A member that was granted 20 at 0 s.
@@ -43,7 +43,7 @@ fn before_the_first_answer_it_has_what_it_may_start_with() {
 fn only_the_answer_to_the_latest_claim_counts() {
     let mut member = granted();
     let lost = claim(&mut member, at(1_005));
-    assert_eq!(member.poll_claim(0, 5, 40, at(2_000)), None, "one is under way");
+    assert_eq!(member.poll_claim(0, Amount::whole(5), 40, at(2_000)), None, "one is under way");
     let next = claim(&mut member, at(3_005));
     assert_eq!(next.seq, lost.seq + 1);
     member.handle_grant(lost.seq, &grant(40), at(3_010));
@@ -56,13 +56,13 @@ fn only_the_answer_to_the_latest_claim_counts() {
 #[test]
 fn it_says_what_is_open_and_says_so_soon_when_that_falls() {
     let mut member = granted();
-    let told = member.poll_claim(20, 5, 40, at(1_005)).unwrap();
+    let told = member.poll_claim(20, Amount::whole(5), 40, at(1_005)).unwrap();
     member.handle_grant(told.seq, &grant(10), at(1_010));
-    assert_eq!(member.poll_claim(20, 5, 40, at(1_500)), None);
-    let shrunk = member.poll_claim(13, 5, 40, at(1_501)).unwrap();
+    assert_eq!(member.poll_claim(20, Amount::whole(5), 40, at(1_500)), None);
+    let shrunk = member.poll_claim(13, Amount::whole(5), 40, at(1_501)).unwrap();
     assert_eq!(shrunk.held, 13);
     member.handle_grant(shrunk.seq, &grant(10), at(1_510));
-    assert_eq!(member.poll_claim(13, 5, 40, at(1_800)), None);
+    assert_eq!(member.poll_claim(13, Amount::whole(5), 40, at(1_800)), None);
 }
 
 #[test]
@@ -127,5 +127,5 @@ fn who_leaves_claims_no_more() {
     assert_eq!(member.leave(), seq + 1);
     member.handle_grant(seq, &grant(40), at(1_010));
     assert_eq!((member.share(), member.poll_timeout()), (0, Instant::FAR));
-    assert_eq!(member.poll_claim(0, 5, 40, at(100_000)), None);
+    assert_eq!(member.poll_claim(0, Amount::whole(5), 40, at(100_000)), None);
 }
