@@ -8,6 +8,8 @@ use hdrhistogram::Histogram;
 use weir_pool::managers::postgres::Postgres;
 use weir_pool::{Guard, Pool};
 
+use crate::SLOW_ECHO;
+
 /// Tasks that use connections of a pool again and again, with a small query each time.
 #[derive(Clone, Copy, Debug)]
 pub struct Crowd {
@@ -17,6 +19,9 @@ pub struct Crowd {
     pub connections: u32,
     /// For how long.
     pub time: Duration,
+    /// How long the server takes for a query, waiting and not computing; zero for a query that costs it next to nothing, which makes
+    /// the processors of this machine the limit, and their noise part of every figure.
+    pub query: Duration,
 }
 
 /// What came of it.
@@ -67,13 +72,14 @@ impl Crowd {
         let mut guards = Vec::new();
         for _ in 0..self.connections {
             let guard = pool.acquire().await.unwrap();
-            use_it(&guard, 0).await.unwrap();
+            use_it(&guard, 0, self.query).await.unwrap();
             guards.push(guard);
         }
         drop(guards);
         let over = Arc::new(AtomicBool::new(false));
-        let tasks: Vec<_> =
-            (0..self.tasks).map(|number| tokio::spawn(work(pool.clone(), Arc::clone(&over), number))).collect();
+        let tasks: Vec<_> = (0..self.tasks)
+            .map(|number| tokio::spawn(work(pool.clone(), Arc::clone(&over), number, self.query)))
+            .collect();
         tokio::time::sleep(self.time).await;
         over.store(true, Ordering::SeqCst);
         let mut tallies = Vec::new();
@@ -105,7 +111,7 @@ impl Crowd {
     }
 }
 
-async fn work(pool: Pool<Postgres>, over: Arc<AtomicBool>, number: u32) -> Tally {
+async fn work(pool: Pool<Postgres>, over: Arc<AtomicBool>, number: u32, time: Duration) -> Tally {
     let mut tally = Tally { waits: Vec::new(), held: Duration::ZERO, uses: 0, failed: 0 };
     while !over.load(Ordering::Relaxed) {
         let asked = Instant::now();
@@ -114,7 +120,7 @@ async fn work(pool: Pool<Postgres>, over: Arc<AtomicBool>, number: u32) -> Tally
             continue;
         };
         let got = Instant::now();
-        if use_it(&guard, number).await != Ok(number) {
+        if use_it(&guard, number, time).await != Ok(number) {
             tally.failed += 1;
         }
         drop(guard);
@@ -128,12 +134,17 @@ async fn work(pool: Pool<Postgres>, over: Arc<AtomicBool>, number: u32) -> Tally
     tally
 }
 
-async fn use_it(guard: &Guard<Postgres>, number: u32) -> Result<u32, String> {
+async fn use_it(guard: &Guard<Postgres>, number: u32, time: Duration) -> Result<u32, String> {
+    let answer = i64::from(number);
     let query = async {
-        let statement = guard.prepare_cached("SELECT $1::int8").await?;
-        guard.query_one(&statement, &[&i64::from(number)]).await?.try_get::<_, i64>(0)
+        let row = if time.is_zero() {
+            guard.query_one(&guard.prepare_cached("SELECT $1::int8").await?, &[&answer]).await?
+        } else {
+            guard.query_one(&guard.prepare_cached(SLOW_ECHO).await?, &[&answer, &time.as_secs_f64()]).await?
+        };
+        row.try_get::<_, i64>(0)
     };
-    query.await.map(|answer| answer as u32).map_err(|error| error.to_string())
+    query.await.map(|answer| answer as u32).map_err(|error: tokio_postgres::Error| error.to_string())
 }
 
 impl Figures {

@@ -532,7 +532,7 @@ async fn a_full_server_is_named_and_not_stormed() {
 fn heavy_five_thousand_tasks_share_twenty_connections() {
     let server = Server::run(&[]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let crowd = Crowd { tasks: 5_000, connections: 20, time: Duration::from_secs(10) };
+    let crowd = Crowd { tasks: 5_000, connections: 20, time: Duration::from_secs(10), query: ms(2) };
     let figures = runtime.block_on(crowd.run(manager(&server)));
     println!("{figures}");
     assert_eq!(figures.failed, 0, "{figures}");
