@@ -19,7 +19,7 @@ use tokio_postgres::{Client, Config, NoTls, Statement};
 use weir_pool::{Adaptive, Admission, Manager, Pool};
 
 const CALLERS: usize = 100;
-const SIZES: [u32; 14] = [1, 2, 3, 4, 6, 8, 10, 12, 15, 18, 22, 28, 38, 50];
+const SIZES: [u32; 14] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30, 50];
 
 type Failure = Box<dyn Error>;
 

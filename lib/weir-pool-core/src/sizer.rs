@@ -19,7 +19,7 @@
 //! # When it does not grow
 //! * The database is slower than it was with as many connections (throughput 14 % less in three windows, more if it varies much; or, coming
 //!   out of a calm time, uses 28 % longer without a throughput to show for it): it is saturated by something else. What was
-//!   learnt is learnt anew from here, downwards only and at most to a half in 30 s, until uses are as short as before or the earlier
+//!   learnt is learnt anew from here, downwards only and at most to a half in a minute, until uses are as short as before or the earlier
 //!   time is forgotten ([`SizerParams::memory`]: a half of the throughput in that time).
 //! * No use ends, or connects fail.
 //! * More connections have shown no more throughput.
@@ -68,7 +68,7 @@ const ASIDE_MAX: f64 = 1.6;
 const SURE: f64 = 0.1;
 const COMPARED_MAX: u32 = 30;
 /// Rather a little too large than too small.
-const UPWARDS: f64 = 1.05;
+const UPWARDS: f64 = 1.07;
 /// The best size is taken for known roughly if one this near (in `ln` of the size) was visited.
 const NEAR: f64 = 0.3;
 /// Windows at rest between looks at a neighbour: at first, and at most.
@@ -85,10 +85,14 @@ const SLOWER: f64 = 0.15;
 const LEVEL_RISE: f64 = 0.2;
 /// What was seen in calm times weighs this as a point of the curve.
 const WEIGHT_CALM: f64 = 0.2;
+/// What was usual in calm times is remembered for this long after they ended.
+const CALM_KEPT: Duration = Duration::from_secs(10);
+/// A database that is this much faster (in `ln X`) than when the knee was found may have another one.
+const FASTER: f64 = 0.12;
 /// A saturated database has recovered when uses have been as short as before for about this long.
 const SOUND_AFTER: Duration = Duration::from_secs(5);
 /// A saturated database costs the pool a half of its size in this time at most.
-const HALVES_IN: Duration = Duration::from_secs(30);
+const HALVES_IN: Duration = Duration::from_mins(1);
 /// Strides: long and short ones.
 const STRIDES: [f64; 2] = [2.0, 1.32];
 /// In calm times the pool shrinks by a tenth after this long.
@@ -147,6 +151,12 @@ pub struct Sizer {
     usual_hold: f64,
     /// The quickest uses of calm times, and the throughput then.
     calm: Option<Usual>,
+    /// For how long callers have been waiting since.
+    calm_for: Duration,
+    /// Uses take longer than in calm times, without a throughput to show for it.
+    stretched: bool,
+    /// The level when the knee was found.
+    knee_level: f64,
     saturated: bool,
     /// `ln` of how long a use takes while the database is saturated, over some seconds.
     present_hold: f64,
@@ -221,6 +231,9 @@ impl Sizer {
             usual_level: None,
             usual_hold: 0.0,
             calm: None,
+            calm_for: Duration::ZERO,
+            stretched: false,
+            knee_level: 0.0,
             saturated: false,
             present_hold: 0.0,
             floor: 0,
@@ -276,6 +289,7 @@ impl Sizer {
         self.curve.fade((-seen.secs / (10.0 * self.params.memory.as_secs_f64())).exp());
         let now = Usual { rate: seen.rate.ln(), hold: seen.hold.ln() };
         let forgets = self.forgets(seen.secs);
+        self.calm_for = Duration::ZERO;
         let calm = self.calm.get_or_insert(now);
         self.saturated = calm.is_stretched(&now);
         calm.approach(&now, forgets);
@@ -360,13 +374,23 @@ impl Sizer {
 
     /// Callers have begun to wait: because there is more to do, or because all takes longer?
     fn leave_calm(&mut self, now: &Usual, secs: f64) {
-        let Some(mut calm) = self.calm.take() else { return };
+        let forgets = self.forgets(secs);
+        self.stretched = false;
+        let Some(calm) = &mut self.calm else { return };
         if calm.is_stretched(now) {
-            calm.approach(now, self.forgets(secs));
-            self.calm = Some(calm);
-        } else if self.curve.is_empty() && calm.busy() < 0.8 * now.busy() {
+            calm.approach(now, forgets);
+            self.stretched = true;
+            return;
+        }
+        if self.curve.is_empty() && calm.busy() < 0.8 * now.busy() {
             // What was seen in calm times is a first point of the curve.
-            self.curve.record(self.curve.nearest(calm.busy()), calm.rate, WEIGHT_CALM);
+            let (busy, rate) = (calm.busy(), calm.rate);
+            self.curve.record(self.curve.nearest(busy), rate, WEIGHT_CALM);
+        }
+        // What comes slowly is seen in the first seconds.
+        self.calm_for += Duration::from_secs_f64(secs);
+        if self.calm_for >= CALM_KEPT {
+            self.calm = None;
         }
     }
 
@@ -397,12 +421,12 @@ impl Sizer {
         *usual = if level > *usual { *usual + LEVEL_RISE * (level - *usual) } else { (*usual - forgets).max(level) };
         let missing = *usual - level;
         let was = self.saturated;
-        self.saturated = self.calm.is_some() || missing > if was { SLOWER / 2.0 } else { SLOWER };
+        self.saturated = self.stretched || missing > if was { SLOWER / 2.0 } else { SLOWER };
         if !self.saturated {
             if rung == self.base {
                 self.usual_hold += if self.usual_hold == 0.0 { now.hold } else { 0.2 * (now.hold - self.usual_hold) };
             }
-        } else if self.calm.is_none() {
+        } else if !self.stretched {
             self.usual_hold += forgets;
             let part = if was { (secs / SOUND_AFTER.as_secs_f64()).min(1.0) } else { 1.0 };
             self.present_hold += part * (now.hold - self.present_hold);
@@ -435,6 +459,10 @@ impl Sizer {
     }
 
     fn next_rung(&mut self, at: usize, grows: bool) -> usize {
+        if self.phase == Phase::Rest && self.curve.rises_at(self.base) {
+            self.curve.forget_far(self.base);
+            (self.compared, self.rest) = (0, REST[0]);
+        }
         let seen: Vec<usize> = self.curve.seen().collect();
         let (Some(&lowest), Some(&highest), Some(found)) =
             (seen.first(), seen.last(), self.curve.estimate(self.params.keep))
@@ -483,6 +511,14 @@ impl Sizer {
             self.compared += 1;
             self.phase = Phase::Compare;
             return rung;
+        }
+        if self.phase != Phase::Rest {
+            self.knee_level = self.curve.level();
+        } else if self.curve.level() > self.knee_level + FASTER {
+            // Too gradual for a shift: what the other sizes did is worth less now.
+            self.knee_level = self.curve.level();
+            self.curve.fade(0.2);
+            (self.compared, self.rest) = (0, REST[0]);
         }
         self.phase = Phase::Rest;
         self.knee = Some(self.curve.size(base));
@@ -550,14 +586,13 @@ impl Usual {
         longer > STRETCH.0 && more < STRETCH.1 * (longer + more)
     }
 
-    /// Follows what is quicker at once, what is slower by `forgets`.
+    /// Follows what is quicker soon, what is slower by `forgets`.
     fn approach(&mut self, now: &Self, forgets: f64) {
         if now.hold <= self.hold + STRETCH.0 / 2.0 {
             self.rate += 0.25 * (now.rate - self.rate);
-            self.hold += 0.25 * (now.hold - self.hold);
-        } else {
-            self.hold = (self.hold + forgets).min(now.hold);
         }
+        let faster = 0.1 * (now.hold - self.hold).min(0.0);
+        self.hold = (self.hold + forgets).min(now.hold.max(self.hold)) + faster;
     }
 }
 

@@ -31,6 +31,11 @@ const FAR_OFF: f64 = 0.15;
 /// How quickly the noise is learnt, and how much of it at once.
 const NOISE_GAIN: f64 = 0.04;
 const NOISE_MAX: f64 = 10.0;
+/// What is off by more than this many variances is a contradiction.
+const DOUBT: f64 = 5.0;
+/// Sizes are just beside each other up to this, and throughput rises if it does by this share of what the size does (in `ln`).
+const JUST_ABOVE: f64 = 1.35;
+const RISES: f64 = 0.6;
 /// Below this weight a rung counts as not visited.
 const WEIGHT_MIN: f64 = 0.02;
 
@@ -123,6 +128,10 @@ impl Curve {
             self.residual = residual;
             let times = (jump.min(residual * residual) / expected).min(NOISE_MAX);
             self.noise = (self.noise + NOISE_GAIN * (times - self.noise)).max(1.0);
+            if residual * residual > DOUBT * expected * self.noise {
+                // What contradicts what is known makes it worth less.
+                rung.weight *= 0.6;
+            }
         }
         if rung.weight >= WEIGHT_SURE && residual.abs() > far_off {
             // Out of line: a hiccup, or the database has become another one. The owner tells which.
@@ -153,6 +162,31 @@ impl Curve {
     /// `ln X` of the database, in relation to which the rungs are known.
     pub(super) fn level(&self) -> f64 {
         self.level
+    }
+
+    /// Whether a larger size, just above `base`, gets so much more done that what is known of sizes farther away, and makes the knee lie
+    /// here, cannot be true any more.
+    pub(super) fn rises_at(&self, base: usize) -> bool {
+        let Some(here) = self.rungs.get(base).filter(|here| here.weight >= 1.0) else { return false };
+        self.rungs
+            .iter()
+            .skip(base + 1)
+            .take_while(|above| f64::from(above.size) < JUST_ABOVE * f64::from(here.size))
+            .any(|above| {
+                let sizes = (f64::from(above.size) / f64::from(here.size)).ln();
+                above.weight >= 1.0 && above.value - here.value > RISES * sizes
+            })
+    }
+
+    /// Forgets all but what is just beside `base`.
+    pub(super) fn forget_far(&mut self, base: usize) {
+        let size = f64::from(self.size(base));
+        for rung in &mut self.rungs {
+            let times = f64::from(rung.size) / size;
+            if !(1.0 / JUST_ABOVE..=JUST_ABOVE).contains(&times) {
+                rung.weight = 0.0;
+            }
+        }
     }
 
     /// The database is another one: what is known of it is what was just seen. Returns by how much levels of before have to
