@@ -2,19 +2,27 @@
 //!
 //! # Rules
 //! 1. **Deadlines.** A caller whose turn would come too late for a use of the usual length, judged by how fast the line moves, is
-//!    refused at once. One whose turn has come and whose remaining time is shorter than that is refused, too.
+//!    refused at once. Uses are of random length, so that the wait counts as two standard deviations longer than expected:
+//!    `ahead × hold / serving + 2 × √ahead × hold / serving + hold`. One whose turn has come and whose remaining time is shorter than a use is
+//!    refused, too.
 //! 2. **A standing line.** When the waits of those served have been `target` or longer for `interval`, and no fewer callers come than are
 //!    served, the pool is *overloaded*: a line then serves nobody, it only makes everybody late. From then on nobody waits longer
 //!    than the *patience* `2 × hold`, at least `2 × target` and at most `3 × target`: newcomers who would have to are refused at once, and
-//!    those in line when they have. It ends with the first who waited less than `target`, or when fewer come than are
-//!    served; within a second after that it begins again without the interval.
-//! 3. The order stays: first come, first served.
+//!    those in line when they have, unless that is more than `4 × target`: who has waited so long is served. It ends with the first who
+//!    waited less than `target`, or when fewer come than are served; within a second after that it begins again without the interval.
+//! 3. **A line that ran empty.** If it did within a second after somebody was refused for want of patience, connections have been idle that
+//!    could have served them: what comes in bursts needs a longer line. The patience is then half as long again, up to eight times;
+//!    half of that is forgotten in 10 s. Deadlines hold all the same.
+//! 4. The order stays: first come, first served.
 //!
 //! A burst is no overload: if nobody comes behind it, its line is served as far as deadlines allow. How fast the line moves is the number
-//! of those served over the last one or two windows (an `interval` and 8 served at least); before that is known, connections in use over the
-//! usual length of a use.
+//! of those served over the last one or two windows (an `interval` or a use, and 8 served, at least); before that is known, connections in use
+//! over the usual length of a use.
 //!
-//! With the defaults (50 ms, 100 ms) refusals come at once or within 2 × 100 ms, whatever the load. Cost: some additions per caller in line.
+//! With the defaults (50 ms, 100 ms) and uses of up to 50 ms, refusals come at once or within 200 ms, whatever the load, and at twice the
+//! capacity more than 95 % of it is answered in time. With longer uses (up to 0.3 s, a deadline of 1 s) one refusal in thirty may come
+//! later, from the deadline; with uses of exponential length some of them are longer than what the deadline leaves, whoever is refused.
+//! Cost: some additions per caller in line.
 //!
 //! # Sources
 //! Nichols and Jacobson, "Controlling queue delay", 2012 (the minimum of the wait over an interval tells a standing queue from a burst);
@@ -30,6 +38,12 @@ use weir_core::Instant;
 const SERVED_MIN: u64 = 8;
 /// An overload that begins again within this begins without delay.
 const RELAPSE: Duration = Duration::from_secs(1);
+/// Who has waited for more targets than this is not refused any more because the line stands: that would come too late to help.
+const KEEPS: u32 = 4;
+/// The patience grows by this when the line ran empty, to so much at most, and half of that is forgotten in this time.
+const STRETCH_GROWS: f64 = 1.5;
+const STRETCH_MAX: f64 = 8.0;
+const STRETCH_HALVES: Duration = Duration::from_secs(10);
 
 /// How long callers may stand in line in the long run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,14 +81,21 @@ pub struct Line {
 ///
 /// let mut admission = Admission::new(AdmissionParams::default());
 /// let line = Line { waiting: 100, serving: 10, hold: Duration::from_millis(50) };
-/// // 10 connections serve 200 a second: the turn of the next comes in half a second.
+/// // 10 connections serve 200 a second: the turn of the next comes in half a second, or a little later.
 /// let now = Instant::from_millis(1_000);
-/// assert!(admission.ask(&line, now + Duration::from_millis(600), now));
-/// assert!(!admission.ask(&line, now + Duration::from_millis(500), now));
+/// assert!(admission.ask(&line, now + Duration::from_millis(700), now));
+/// assert!(!admission.ask(&line, now + Duration::from_millis(600), now));
 /// ```
 #[derive(Debug)]
 pub struct Admission {
     params: AdmissionParams,
+    /// How long a use usually takes.
+    hold: Duration,
+    /// How many times the usual patience it takes to keep the connections busy, and since when that is so.
+    stretch: f64,
+    stretched: Instant,
+    /// When somebody was refused last because of the patience.
+    refused: Option<Instant>,
     /// Waits have been long since then.
     long_since: Option<Marks>,
     overloaded: bool,
@@ -100,6 +121,10 @@ impl Admission {
         let none = Marks { at: Instant::ZERO, asked: 0, served: 0 };
         Self {
             params,
+            hold: Duration::ZERO,
+            stretch: 1.0,
+            stretched: Instant::ZERO,
+            refused: None,
             long_since: None,
             overloaded: false,
             ended: None,
@@ -119,15 +144,27 @@ impl Admission {
         self.now.at = now;
         self.marks = [self.now; 2];
         self.long_since = None;
+        // Those who were refused a moment ago are missing now.
+        if self.refused.take().is_some_and(|refused| now.since(refused) < RELAPSE) {
+            self.stretch = (self.stretch(now) * STRETCH_GROWS).min(STRETCH_MAX);
+            self.stretched = now;
+        }
     }
 
     /// A caller wants to stand in line, and is to be done with its connection at `until`. Whether it may.
     pub fn ask(&mut self, line: &Line, until: Instant, now: Instant) -> bool {
         self.now.asked += 1;
+        self.hold = line.hold;
         self.roll(now);
         let Some(wait) = self.wait(line, now) else { return true };
-        let in_time = now + wait + line.hold <= until;
-        in_time && (!self.overloaded || wait <= self.patience(line.hold))
+        if now + wait + Self::doubt(line) + line.hold > until {
+            return false;
+        }
+        if self.overloaded && wait > self.patience(line.hold, now) {
+            self.refused = Some(now);
+            return false;
+        }
+        true
     }
 
     /// One is served after it had waited.
@@ -150,13 +187,15 @@ impl Admission {
 
     /// Whether one in line who asked at `asked` is not to be served any more.
     pub fn is_late(&self, asked: Instant, until: Instant, hold: Duration, now: Instant) -> bool {
-        now + hold > until || (self.overloaded && now.since(asked) > self.patience(hold))
+        let waited = now.since(asked);
+        let stands = self.overloaded && waited > self.patience(hold, now) && waited <= KEEPS * self.params.target;
+        stands || now + hold > until
     }
 
     /// When the first in line is to be looked at, which asked at `asked`: four times per interval at most.
     pub fn poll_timeout(&self, asked: Instant, hold: Duration) -> Instant {
         let due = if self.overloaded {
-            asked + self.patience(hold) + Duration::from_millis(1)
+            asked + self.patience(hold, self.looked) + Duration::from_millis(1)
         } else {
             let long = self.long_since.map_or(asked + self.params.target, |since| since.at);
             (long + self.params.interval).max(asked + self.params.target)
@@ -189,8 +228,20 @@ impl Admission {
         Some(Duration::from_secs_f64((line.hold.as_secs_f64() * ahead / f64::from(line.serving)).min(1e6)))
     }
 
-    fn patience(&self, hold: Duration) -> Duration {
-        (2 * hold).clamp(2 * self.params.target, 3 * self.params.target)
+    fn patience(&self, hold: Duration, now: Instant) -> Duration {
+        let target = self.params.target;
+        (2 * hold).clamp(2 * target, 3 * target).mul_f64(self.stretch(now))
+    }
+
+    fn stretch(&self, now: Instant) -> f64 {
+        let halves = now.since(self.stretched).as_secs_f64() / STRETCH_HALVES.as_secs_f64();
+        1.0 + (self.stretch - 1.0) * (-halves).exp2()
+    }
+
+    /// How much longer than expected a wait may well be: two standard deviations of the sum of uses of random length.
+    fn doubt(line: &Line) -> Duration {
+        let deviation = (line.waiting as f64 + 1.0).sqrt() / f64::from(line.serving.max(1));
+        line.hold.mul_f64((2.0 * deviation).min(1e6))
     }
 
     /// Somebody has waited so long, and `since` is the earliest moment at which that can be said to have begun.
@@ -220,7 +271,7 @@ impl Admission {
     fn roll(&mut self, now: Instant) {
         let [current, _] = self.marks;
         self.now.at = now;
-        let whole = now.since(current.at) >= self.params.interval;
+        let whole = now.since(current.at) >= self.params.interval.max(self.hold);
         if whole
             && (self.now.served - current.served >= SERVED_MIN || now.since(current.at) >= 10 * self.params.interval)
         {

@@ -178,7 +178,8 @@ impl World {
 
 #[test]
 fn at_any_overload_nine_tenths_of_the_capacity_is_answered_in_time_and_refusals_are_quick() {
-    for (connections, hold) in [(10, 0.010), (4, 0.002), (20, 0.050), (50, 0.300), (10, 0.200)] {
+    let pools = [(10, 0.010), (4, 0.002), (20, 0.050), (20, 0.080), (10, 0.100), (50, 0.300), (10, 0.200)];
+    for (connections, hold) in pools {
         for load in [1.2, 2.0, 5.0] {
             for burst in [1, 20] {
                 for fixed in [false, true] {
@@ -187,22 +188,16 @@ fn at_any_overload_nine_tenths_of_the_capacity_is_answered_in_time_and_refusals_
                         let outcome = World::new(setting, true, seed).run(20.0);
                         let capacity = f64::from(connections) / hold * 20.0;
                         let share = f64::from(outcome.in_time) / capacity;
+                        // Bursts that last longer than a deadline allows leave connections idle in between, just above capacity.
                         // The time of a use that is longer than usual is nobody's to know: exponential ones are late at times.
-                        // Bursts leave connections idle in between, whoever is refused, just above capacity. Where uses are long
-                        // as well, a deadline holds two or three of them, and who waits for the next one is told late.
-                        let jerks = burst > 1 && hold > 0.1;
-                        let bar = match (jerks, burst > 1 && load < 2.0) {
-                            (true, _) => 0.5,
-                            (false, true) => 0.8,
-                            (false, false) => 0.9,
+                        let bar = match (burst > 1 && hold > 0.08, load < 2.0) {
+                            (true, true) => 0.65,
+                            (true, false) if !fixed => 0.82,
+                            _ => 0.9,
                         };
                         assert!(share >= bar, "{setting:?}, {seed}: {share:.3}, {outcome:?}");
-                        let slow = f64::from(outcome.slow_refusals) / f64::from(outcome.refused);
-                        let (most, longest) = match (jerks, load < 2.0 || hold > 0.1) {
-                            (true, _) => (0.25, 1.0),
-                            (false, true) => (0.05, 0.4),
-                            (false, false) => (0.01, 0.4),
-                        };
+                        let slow = f64::from(outcome.slow_refusals) / f64::from(outcome.refused.max(1));
+                        let (most, longest) = if hold > 0.05 { (0.03, 0.95) } else { (0.0, 0.2005) };
                         assert!(
                             slow <= most && outcome.refused_after < longest,
                             "{setting:?}, {seed}: {slow:.3}, {outcome:?}"
@@ -212,6 +207,29 @@ fn at_any_overload_nine_tenths_of_the_capacity_is_answered_in_time_and_refusals_
             }
         }
     }
+}
+
+#[test]
+fn a_line_that_runs_empty_is_allowed_to_be_longer_for_a_while() {
+    let mut admission = Admission::new(AdmissionParams::default());
+    let hold = Duration::from_millis(10);
+    let at = Instant::from_millis;
+    let usual = admission.patience(hold, at(0));
+    // Nobody was refused: an empty line is a good line.
+    admission.line_began(at(0));
+    assert_eq!(admission.patience(hold, at(0)), usual);
+    admission.overloaded = true;
+    for _ in 0..20 {
+        let line = Line { waiting: 40, serving: 1, hold };
+        assert!(!admission.ask(&Line { waiting: 100, ..line }, at(60_000), at(10)));
+        admission.line_began(at(10));
+    }
+    assert_eq!(admission.patience(hold, at(10)), usual * 8);
+    // Deadlines hold all the same: 400 ms in line, and twice the deviation of as many uses.
+    let line = Line { waiting: 39, serving: 1, hold };
+    assert!(!admission.ask(&line, at(10 + 530), at(10)));
+    assert!(admission.ask(&line, at(10 + 540), at(10)));
+    assert!(admission.patience(hold, at(120_010)) < usual + usual / 100);
 }
 
 #[test]
