@@ -3,12 +3,16 @@
 //!
 //! Here is what they share; `tests/` has a file per server, and `src/bin/` what prints figures.
 
+mod canary;
 mod crowd;
+mod full;
 mod hole;
 mod load;
 mod words;
 
+pub use canary::Canary;
 pub use crowd::{Crowd, Figures};
-pub use hole::{black_hole, join};
+pub use full::{Counting, full_server};
+pub use hole::{HoleFigures, black_hole, join};
 pub use load::Load;
 pub use words::{ENDLESS, SLOW_ECHO, pass, until};

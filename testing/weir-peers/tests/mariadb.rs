@@ -6,11 +6,11 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Opts, OptsBuilder, Row};
 use tokio::time::timeout;
-use weir_peers::{Load, black_hole, pass, until};
+use weir_peers::{Load, black_hole, full_server, pass, until};
 use weir_pool::managers::mysql::{Mysql, MysqlConnection};
 use weir_pool::managers::{Login, LoginCell, Reset};
 use weir_pool::{Builder, Guard, Pool};
-use weir_test::{Mariadb, Namespace};
+use weir_test::{Cable, Mariadb, Outage};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -176,15 +176,29 @@ async fn a_password_changes_without_a_new_pool() {
     assert!(first::<String>(&mut conn, "SELECT CURRENT_USER()").await.starts_with("app@"));
 }
 
-#[tokio::test]
-async fn a_full_server_is_named() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_is_named_and_not_stormed() {
+    let server = Mariadb::run(&["--max-connections=10"]);
+    server.sql("CREATE USER app@'%'");
+    let url = format!("mysql://app@127.0.0.1:{}", server.port());
+    // One more than the maximum is let in if it may do everything: `root`, who asks.
+    full_server(Mysql::new(Opts::from_url(&url).unwrap()), 10, "Too many connections", || refused(&server)).await;
+}
+
+/// Not of the server, but of the user.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_at_its_maximum_is_named_and_no_storm() {
     let server = Mariadb::run(&[]);
     server.sql("CREATE USER app@'%' WITH MAX_USER_CONNECTIONS 2");
     let url = format!("mysql://app@127.0.0.1:{}", server.port());
-    let pool = pool(Mysql::new(Opts::from_url(&url).unwrap()), |pool| pool.acquire_timeout(ms(2_000)));
-    let _held = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
-    let error = pool.acquire().await.unwrap_err();
-    assert!(error.to_string().contains("has exceeded the 'max_user_connections' resource"), "{error}");
+    let words = "has exceeded the 'max_user_connections' resource";
+    full_server(Mysql::new(Opts::from_url(&url).unwrap()), 2, words, || refused(&server)).await;
+}
+
+/// Connections that the server did not grant.
+fn refused(server: &Mariadb) -> u64 {
+    let status = server.sql("SHOW GLOBAL STATUS LIKE 'Aborted_connects'");
+    status.split_whitespace().last().unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -241,7 +255,13 @@ async fn killed_sessions_are_seen_by_nobody() {
 
 #[test]
 fn a_black_hole_costs_callers_their_time_and_no_more() {
-    let network = Namespace::enter();
-    let server = Mariadb::run(&[]);
-    black_hole(network, server.port(), manager(&server), echo);
+    let cable = Cable::lay();
+    let server = cable.there(|| Mariadb::run(&["--bind-address=0.0.0.0"]));
+    cable.there(|| server.sql("CREATE USER app@'%'"));
+    let url = format!("mysql://app@{}:{}", cable.far_address(), server.port());
+    let slow = |mut guard: Guard<Mysql>| async move { drop(guard.query_drop("DO SLEEP(0.3)").await) };
+    // The server's socket is a file, which no network is in the way of.
+    let opts = OptsBuilder::from_opts(Opts::from_url(&url).unwrap()).prefer_socket(false);
+    let figures = black_hole(&cable, Outage::Packets, Mysql::new(opts.into()), echo, slow);
+    println!("{figures}");
 }

@@ -11,11 +11,11 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::time::timeout;
 use tokio_postgres_rustls::MakeRustlsConnect;
-use weir_peers::{Crowd, ENDLESS, Load, SLOW_ECHO, black_hole, join, pass, until};
-use weir_pool::managers::postgres::{Postgres, PostgresConnection, PostgresError, Tls};
+use weir_peers::{Crowd, ENDLESS, Load, SLOW_ECHO, black_hole, full_server, pass, until};
+use weir_pool::managers::postgres::{Postgres, PostgresError, Tls};
 use weir_pool::managers::{Credentials, Login, LoginCell, Reset};
-use weir_pool::{Builder, Guard, Manager, Pool};
-use weir_test::{Namespace, Postgres as Server, TempDir};
+use weir_pool::{Builder, Guard, Pool};
+use weir_test::{Cable, Outage, Postgres as Server, TempDir};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -462,29 +462,16 @@ async fn sessions_ended_by_an_administrator_are_seen_by_nobody() {
 
 #[test]
 fn a_black_hole_costs_callers_their_time_and_no_more() {
-    let network = Namespace::enter();
-    let server = Server::run(&[]);
+    let cable = Cable::lay();
+    let dir = TempDir::new("postgres-hole");
+    let rules = dir.write("hba", "host all all 0.0.0.0/0 trust\n");
+    let server = cable.there(|| Server::run(&["listen_addresses=*", &format!("hba_file={}", rules.display())]));
+    let config = format!("host={} port={} user=postgres", cable.far_address(), server.port());
     let echo = |guard, number| async move { echo(&guard, number).await };
-    black_hole(network, server.port(), manager(&server), echo);
-}
-
-/// Counts the connects.
-struct Counting {
-    inner: Postgres,
-    attempts: Arc<AtomicU64>,
-}
-
-impl Manager for Counting {
-    type Connection = PostgresConnection;
-    type Error = PostgresError;
-
-    async fn connect(&self) -> Result<PostgresConnection, PostgresError> {
-        self.attempts.fetch_add(1, Ordering::SeqCst);
-        self.inner.connect().await
-    }
-
-    async fn check(&self, connection: &mut PostgresConnection) -> Result<(), PostgresError> {
-        self.inner.check(connection).await
+    let slow = |guard: Guard<Postgres>| async move { drop(guard.query(SLOW_ECHO, &[&1_i64, &0.3]).await) };
+    for outage in [Outage::Packets, Outage::Link] {
+        let figures = black_hole(&cable, outage, Postgres::new(config.parse().unwrap()), echo, slow);
+        println!("{outage:?}: {figures}");
     }
 }
 
@@ -492,39 +479,21 @@ impl Manager for Counting {
 async fn a_full_server_is_named_and_not_stormed() {
     let server = Server::run(&[]);
     server.sql("CREATE ROLE app LOGIN CONNECTION LIMIT 3");
-    let attempts = Arc::new(AtomicU64::new(0));
     let config = format!("host=127.0.0.1 port={} user=app dbname=postgres", server.port());
-    let inner = Postgres::new(config.parse().unwrap());
-    let pool = Pool::<Counting>::builder()
-        .max_size(20)
-        .min_idle(0)
-        .acquire_timeout(ms(1_000))
-        .build(Counting { inner, attempts: Arc::clone(&attempts) })
-        .unwrap();
-    // All that the server grants.
-    let mut guards = Vec::new();
-    for _ in 0..3 {
-        guards.push(pool.acquire().await.unwrap());
-    }
-    let before = attempts.load(Ordering::SeqCst);
-    let begun = Instant::now();
-    for round in 0..5 {
-        let callers: Vec<_> = (0..30).map(|_| pool.acquire()).collect();
-        for result in join(callers).await {
-            let error = result.unwrap_err();
-            assert!(error.to_string().contains("too many connections for role \"app\""), "round {round}: {error}");
-        }
-    }
-    let seconds = begun.elapsed().as_secs_f64();
-    let tried = attempts.load(Ordering::SeqCst) - before;
-    assert!(tried >= 3, "it goes on trying, or nobody would notice that there is room again");
-    // The pause is 50 ms, 100 ms, … 1 s: five in the first second, then one or two a second.
-    assert!(tried as f64 <= 8.0 + 2.0 * seconds, "{tried} connects in {seconds:.1} s");
-    let refused = server.log().matches("too many connections for role \"app\"").count() as u64;
-    assert!(refused <= tried, "{refused} seen by the server, {tried} by us");
-    // Meanwhile, what there is goes round.
-    drop(guards.pop());
-    assert!(pool.acquire().await.is_ok());
+    let words = "too many connections for role \"app\"";
+    let refused = || server.log().matches(words).count() as u64;
+    full_server(Postgres::new(config.parse().unwrap()), 3, words, refused).await;
+}
+
+/// Not of the user, but of the whole server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_at_its_maximum_is_not_stormed() {
+    let server = Server::run(&["max_connections=8", "superuser_reserved_connections=3"]);
+    server.sql("CREATE ROLE app LOGIN");
+    let config = format!("host=127.0.0.1 port={} user=app dbname=postgres", server.port());
+    let words = "remaining connection slots are reserved";
+    let refused = || server.log().matches(words).count() as u64;
+    full_server(Postgres::new(config.parse().unwrap()), 5, words, refused).await;
 }
 
 /// The form of it that takes a minute is `cargo run --release -p weir-peers --bin postgres_5000`.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use redis::{AsyncCommands as _, AsyncConnectionConfig, RedisError, RedisResult};
 use tokio::time::timeout;
-use weir_peers::{Load, black_hole, pass};
+use weir_peers::{Load, black_hole, full_server, pass};
 use weir_pool::managers::redis::Redis;
 use weir_pool::managers::{Login, LoginCell};
 use weir_pool::{Builder, Guard, Pool};
-use weir_test::{Namespace, Redis as Server};
+use weir_test::{Cable, Outage, Redis as Server};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -158,13 +158,23 @@ async fn a_password_changes_without_a_new_pool() {
     assert_eq!(echo(pool.acquire().await.unwrap(), 2).await.unwrap(), 2);
 }
 
-#[tokio::test]
-async fn a_full_server_is_named() {
-    let server = Server::run(&["--maxclients", "2"]);
-    let pool = pool(manager(&server), |pool| pool.acquire_timeout(ms(2_000)));
-    let _held = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
-    let error = pool.acquire().await.unwrap_err();
-    assert!(error.to_string().contains("max number of clients reached"), "{error}");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_is_named_and_not_stormed() {
+    // One of them asks.
+    let server = Server::run(&["--maxclients", "4"]);
+    let mut admin = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    let admin = std::cell::RefCell::new(&mut admin);
+    let refused = || {
+        use std::io::{Read as _, Write as _};
+        let mut admin = admin.borrow_mut();
+        admin.write_all(b"INFO stats\r\n").unwrap();
+        let mut bytes = [0; 16_384];
+        let count = admin.read(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        let value = text.lines().find_map(|line| line.strip_prefix("rejected_connections:"));
+        value.unwrap_or_else(|| panic!("no such figure: {text}")).trim().parse().unwrap()
+    };
+    full_server(manager(&server), 3, "max number of clients reached", refused).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,7 +227,14 @@ async fn killed_clients_are_seen_by_nobody() {
 
 #[test]
 fn a_black_hole_costs_callers_their_time_and_no_more() {
-    let network = Namespace::enter();
-    let server = Server::run(&[]);
-    black_hole(network, server.port(), manager(&server), echo);
+    let cable = Cable::lay();
+    let server = cable.there(|| Server::run(&["--bind", "0.0.0.0", "--protected-mode", "no"]));
+    let url = format!("redis://{}:{}", cable.far_address(), server.port());
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    let slow = |mut guard: Guard<Redis>| async move {
+        drop(redis::cmd("BLPOP").arg("nothing").arg(0.3).exec_async(&mut *guard).await);
+    };
+    let manager = Redis::new(url.as_str()).unwrap().config(config);
+    let figures = black_hole(&cable, Outage::Packets, manager, echo, slow);
+    println!("{figures}");
 }

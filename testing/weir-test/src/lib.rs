@@ -12,7 +12,7 @@
 //! | run a program | [`Process`] |
 //! | run Weir, nginx, HAProxy | [`Weir`], [`Nginx`], [`Haproxy`] |
 //! | run PostgreSQL, MariaDB, Redis | [`Postgres`], [`Mariadb`], [`Redis`] |
-//! | be in a network where packets vanish | [`Namespace`] |
+//! | have a network on which packets vanish | [`Cable`] |
 //! | be a well-behaved endpoint | [`Origin`] |
 //! | be a hostile endpoint | [`Hostile`] with [`Step`]s |
 //! | be a client | [`Client`] |
@@ -29,6 +29,7 @@
 
 #![allow(clippy::print_stderr, reason = "what a failed test needs is shown beside its panic")]
 
+mod cable;
 mod client;
 mod dir;
 mod eventually;
@@ -41,13 +42,13 @@ mod port;
 mod process;
 mod response;
 
+pub use cable::{Cable, Outage};
 pub use client::{Client, ClientError};
 pub use dir::TempDir;
 pub use eventually::{Level, eventually};
 pub use hostile::{Hostile, Step};
 pub use launch::{Haproxy, Mariadb, Nginx, Postgres, Redis, Weir, WeirOptions, weir_binary};
 pub use load::{Load, LoadOptions, Tally};
-pub use namespace::Namespace;
 pub use origin::{Origin, Reply, Request};
 pub use port::free_port;
 pub use process::Process;
