@@ -91,7 +91,7 @@ pub struct Admission {
     params: AdmissionParams,
     /// How long a use usually takes.
     hold: Duration,
-    /// How many times the usual patience it takes to keep the connections busy, and since when that is so.
+    /// How many times the usual patience it takes to keep the connections busy, and when that was worked out.
     stretch: f64,
     stretched: Instant,
     /// When somebody was refused last because of the patience.
@@ -146,8 +146,8 @@ impl Admission {
         self.long_since = None;
         // Those who were refused a moment ago are missing now.
         if self.refused.take().is_some_and(|refused| now.since(refused) < RELAPSE) {
-            self.stretch = (self.stretch(now) * STRETCH_GROWS).min(STRETCH_MAX);
-            self.stretched = now;
+            self.relax(now);
+            self.stretch = (self.stretch * STRETCH_GROWS).min(STRETCH_MAX);
         }
     }
 
@@ -160,7 +160,7 @@ impl Admission {
         if now + wait + Self::doubt(line) + line.hold > until {
             return false;
         }
-        if self.overloaded && wait > self.patience(line.hold, now) {
+        if self.overloaded && wait > self.patience(line.hold) {
             self.refused = Some(now);
             return false;
         }
@@ -188,14 +188,14 @@ impl Admission {
     /// Whether one in line who asked at `asked` is not to be served any more.
     pub fn is_late(&self, asked: Instant, until: Instant, hold: Duration, now: Instant) -> bool {
         let waited = now.since(asked);
-        let stands = self.overloaded && waited > self.patience(hold, now) && waited <= KEEPS * self.params.target;
+        let stands = self.overloaded && waited > self.patience(hold) && waited <= KEEPS * self.params.target;
         stands || now + hold > until
     }
 
     /// When the first in line is to be looked at, which asked at `asked`: four times per interval at most.
     pub fn poll_timeout(&self, asked: Instant, hold: Duration) -> Instant {
         let due = if self.overloaded {
-            asked + self.patience(hold, self.looked) + Duration::from_millis(1)
+            asked + self.patience(hold) + Duration::from_millis(1)
         } else {
             let long = self.long_since.map_or(asked + self.params.target, |since| since.at);
             (long + self.params.interval).max(asked + self.params.target)
@@ -228,14 +228,16 @@ impl Admission {
         Some(Duration::from_secs_f64((line.hold.as_secs_f64() * ahead / f64::from(line.serving)).min(1e6)))
     }
 
-    fn patience(&self, hold: Duration, now: Instant) -> Duration {
+    fn patience(&self, hold: Duration) -> Duration {
         let target = self.params.target;
-        (2 * hold).clamp(2 * target, 3 * target).mul_f64(self.stretch(now))
+        (2 * hold).clamp(2 * target, 3 * target).mul_f64(self.stretch)
     }
 
-    fn stretch(&self, now: Instant) -> f64 {
+    /// Forgets of the stretch what is to be forgotten by now.
+    fn relax(&mut self, now: Instant) {
         let halves = now.since(self.stretched).as_secs_f64() / STRETCH_HALVES.as_secs_f64();
-        1.0 + (self.stretch - 1.0) * (-halves).exp2()
+        self.stretch = 1.0 + (self.stretch - 1.0) * (-halves).exp2();
+        self.stretched = now;
     }
 
     /// How much longer than expected a wait may well be: two standard deviations of the sum of uses of random length.
@@ -276,6 +278,7 @@ impl Admission {
             && (self.now.served - current.served >= SERVED_MIN || now.since(current.at) >= 10 * self.params.interval)
         {
             self.marks = [self.now, current];
+            self.relax(now);
         }
     }
 }

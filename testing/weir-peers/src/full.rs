@@ -10,17 +10,9 @@ use crate::join;
 
 /// Counts the connects of another manager.
 #[derive(Debug)]
-pub struct Counting<M> {
+struct Counting<M> {
     inner: M,
     attempts: Arc<AtomicU64>,
-}
-
-impl<M> Counting<M> {
-    /// Of `inner`; and the count.
-    pub fn new(inner: M) -> (Self, Arc<AtomicU64>) {
-        let attempts = Arc::new(AtomicU64::new(0));
-        (Self { inner, attempts: Arc::clone(&attempts) }, attempts)
-    }
 }
 
 impl<M: Manager> Manager for Counting<M> {
@@ -64,8 +56,9 @@ impl<M: Manager> Manager for Counting<M> {
 /// # Panics
 /// If that is not so.
 #[expect(clippy::unwrap_used, reason = "it is a test's helper: its panics are the test's")]
-pub async fn full_server<M: Manager>(manager: M, granted: usize, words: &str, refused: impl Fn() -> u64) {
-    let (manager, attempts) = Counting::new(manager);
+pub async fn full_server<M: Manager>(manager: M, granted: usize, words: &str, mut refused: impl FnMut() -> u64) {
+    let attempts = Arc::new(AtomicU64::new(0));
+    let manager = Counting { inner: manager, attempts: Arc::clone(&attempts) };
     let settings = Builder::new().max_size(20).min_idle(0).acquire_timeout(Duration::from_secs(1));
     let pool = settings.build(manager).unwrap();
     let mut guards = Vec::new();

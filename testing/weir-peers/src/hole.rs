@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use weir_pool::{AcquireError, Builder, Guard, Manager, Pool, Refused};
 use weir_test::{Cable, Outage};
 
-use crate::Canary;
+use crate::{Canary, until};
 
 /// Connections of the pool.
 const SIZE: u32 = 4;
@@ -131,8 +131,9 @@ where
         let mut guards = self.all().await;
         let mut users = Vec::new();
         // The server works on one of them when the packets begin to vanish, so that its answer does; the others' questions do.
+        let sent = self.cable.sent();
         users.extend(guards.pop().map(|guard| tokio::spawn(slow(guard))));
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        until("the question is on its way", || self.cable.sent() > sent).await;
         self.cable.fail(self.outage);
         let echo = self.echo;
         users.extend(guards.into_iter().map(|guard| tokio::spawn(async move { drop(echo(guard, 2).await) })));

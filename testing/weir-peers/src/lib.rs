@@ -12,7 +12,7 @@ mod words;
 
 pub use canary::Canary;
 pub use crowd::{Crowd, Figures};
-pub use full::{Counting, full_server};
+pub use full::full_server;
 pub use hole::{HoleFigures, black_hole, join};
 pub use load::Load;
 pub use words::{ENDLESS, SLOW_ECHO, pass, until};

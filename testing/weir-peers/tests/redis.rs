@@ -162,15 +162,10 @@ async fn a_password_changes_without_a_new_pool() {
 async fn a_full_server_is_named_and_not_stormed() {
     // One of them asks.
     let server = Server::run(&["--maxclients", "4"]);
-    let mut admin = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-    let admin = std::cell::RefCell::new(&mut admin);
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let mut admin = redis::Client::open(url).unwrap().get_connection().unwrap();
     let refused = || {
-        use std::io::{Read as _, Write as _};
-        let mut admin = admin.borrow_mut();
-        admin.write_all(b"INFO stats\r\n").unwrap();
-        let mut bytes = [0; 16_384];
-        let count = admin.read(&mut bytes).unwrap();
-        let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        let text: String = redis::cmd("INFO").arg("stats").query(&mut admin).unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix("rejected_connections:"));
         value.unwrap_or_else(|| panic!("no such figure: {text}")).trim().parse().unwrap()
     };

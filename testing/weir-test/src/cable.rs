@@ -59,6 +59,19 @@ impl Cable {
         result
     }
 
+    /// Packets that have left the calling thread's end.
+    ///
+    /// # Panics
+    /// If the thread is at neither end.
+    pub fn sent(&self) -> u64 {
+        const TABLE: &str = "/proc/thread-self/net/dev";
+        let table = std::fs::read_to_string(TABLE).unwrap_or_else(|e| panic!("cannot read {TABLE}: {e}"));
+        let figures = table.lines().find_map(|line| line.trim().strip_prefix(DEVICE)?.strip_prefix(':'));
+        // Eight of what was received; then bytes and packets sent.
+        let sent = figures.and_then(|figures| figures.split_whitespace().nth(9)?.parse().ok());
+        sent.unwrap_or_else(|| panic!("no {DEVICE} in {TABLE}: {table}"))
+    }
+
     /// From now on nothing gets through.
     ///
     /// # Panics
@@ -122,6 +135,9 @@ mod tests {
         let listener = cable.there(|| TcpListener::bind((cable.far_address(), 7)).unwrap());
         let address = SocketAddr::from((cable.far_address(), 7));
         let connect = |millis| TcpStream::connect_timeout(&address, Duration::from_millis(millis));
+        let before = cable.sent();
+        assert!(connect(10_000).is_ok() && cable.sent() >= before + 2, "what is sent is counted");
+        drop(listener.accept());
         for outage in [Outage::Packets, Outage::Link] {
             let mut stream = connect(10_000).unwrap();
             let (mut other, _) = listener.accept().unwrap();

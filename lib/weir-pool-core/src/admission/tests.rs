@@ -214,22 +214,25 @@ fn a_line_that_runs_empty_is_allowed_to_be_longer_for_a_while() {
     let mut admission = Admission::new(AdmissionParams::default());
     let hold = Duration::from_millis(10);
     let at = Instant::from_millis;
-    let usual = admission.patience(hold, at(0));
+    let usual = admission.patience(hold);
     // Nobody was refused: an empty line is a good line.
     admission.line_began(at(0));
-    assert_eq!(admission.patience(hold, at(0)), usual);
+    assert_eq!(admission.patience(hold), usual);
     admission.overloaded = true;
     for _ in 0..20 {
         let line = Line { waiting: 40, serving: 1, hold };
         assert!(!admission.ask(&Line { waiting: 100, ..line }, at(60_000), at(10)));
         admission.line_began(at(10));
     }
-    assert_eq!(admission.patience(hold, at(10)), usual * 8);
+    assert_eq!(admission.patience(hold), usual * 8);
     // Deadlines hold all the same: 400 ms in line, and twice the deviation of as many uses.
     let line = Line { waiting: 39, serving: 1, hold };
     assert!(!admission.ask(&line, at(10 + 530), at(10)));
     assert!(admission.ask(&line, at(10 + 540), at(10)));
-    assert!(admission.patience(hold, at(120_010)) < usual + usual / 100);
+    // Half of it is forgotten in 10 s.
+    admission.line_began(at(120_010));
+    admission.relax(at(120_010));
+    assert!(admission.patience(hold) < usual + usual / 100);
 }
 
 #[test]
