@@ -10,7 +10,8 @@
 //! counted as a connection, a short burst in one pool would take all headroom from the others.
 //!
 //! By chance the mean of 2 s swings by less than half the root of what it is about; a difference of more than 0.6 roots (and one
-//! connection) is a change of the load, and what was before is forgotten.
+//! connection) is a change of the load, and what was before is forgotten: also of the last 2 s what differs from the newer slices by
+//! more than a root.
 //!
 //! While a line stands (at every look of half a second somebody waited) the demand is at least the mean of that half second: a pool
 //! that is full sees little more than it has, and has to be able to grow quickly.
@@ -55,6 +56,8 @@ pub struct Demand {
     at: usize,
     /// So many of the latest count.
     valid: usize,
+    /// The load may have changed in the latest: it counts until the next is full.
+    mixed: bool,
 }
 
 impl Demand {
@@ -90,12 +93,29 @@ impl Demand {
             self.at = (self.at + 1) % DEMAND_SLICES;
             self.valid = (self.valid + 1).min(DEMAND_SLICES);
         }
+        if std::mem::take(&mut self.mixed) {
+            self.valid = 1;
+        }
         self.turn = now + DEMAND_SLICE;
         let (recent, all) = (mean(self.latest(RECENT)), mean(self.latest(self.valid)));
         let chance = (all * PARTS).isqrt() * 6 / 10;
         if recent.abs_diff(all) > chance.max(PARTS) {
-            self.valid = self.valid.min(RECENT);
+            let alike = self.alike();
+            self.mixed = alike == 1;
+            self.valid = usize::max(alike - 1, 1);
         }
+    }
+
+    /// How many of the recent slices are alike, from the newest on. In the oldest of them the load may have changed.
+    fn alike(&self) -> usize {
+        (1..RECENT.min(self.valid))
+            .find(|&newer| {
+                let mean_newer = mean(self.latest(newer));
+                let Some(slice) = self.latest(newer + 1).last().filter(|slice| slice.looks > 0) else { return false };
+                (slice.sum / slice.looks).abs_diff(mean_newer) > (mean_newer * PARTS).isqrt().max(PARTS)
+            })
+            .unwrap_or(RECENT.min(self.valid))
+            .max(1)
     }
 
     /// The latest full slices.
@@ -147,6 +167,21 @@ mod tests {
         // A second with a little more is chance.
         look(&mut demand, 60_000..61_000, 6, 0);
         assert_eq!(demand.get().as_milli().div_ceil(100), 42, "{:?}", demand.get());
+    }
+
+    /// Whenever in a slice the load changes, and in whichever direction.
+    #[test]
+    fn what_was_before_a_change_is_forgotten() {
+        for at in (20_000..20_500).step_by(50) {
+            for (before, after) in [(30, 10), (10, 30), (4, 12)] {
+                let mut demand = Demand::new();
+                look(&mut demand, 0..at, before, 0);
+                look(&mut demand, at..at + 3_000, after, 0);
+                assert!(demand.get().ceil().abs_diff(after) <= 1, "{at}: {before} to {after}: {:?}", demand.get());
+                look(&mut demand, at + 3_000..at + 4_000, after, 0);
+                assert_eq!(demand.get().ceil(), after, "{at}: {before} to {after}: {:?}", demand.get());
+            }
+        }
     }
 
     #[test]
