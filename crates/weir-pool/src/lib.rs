@@ -18,6 +18,7 @@ mod endpoints;
 mod error;
 mod guard;
 mod housekeeper;
+mod lock;
 mod log;
 mod manager;
 #[cfg(any(feature = "http1", feature = "mysql", feature = "postgres", feature = "redis", feature = "tcp"))]

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::panic::Location;
 use std::sync::Mutex as NeverLocked;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -19,10 +19,11 @@ use weir_pool_core::{Broker, CloseReason, Evidence, Loan, LocalQuota, Proposal, 
 use crate::borrowers::{Borrower, Borrowers, Caller};
 use crate::clock::{Clock, unix_nanos};
 use crate::error::Failure;
+use crate::lock::{Lock, Locked};
 use crate::log;
 use crate::manager::Manager;
 use crate::settings::Settings;
-use crate::sync::{AtomicBool, Counted, Mutex, MutexGuard, Notify};
+use crate::sync::{AtomicBool, Counted, Mutex, Notify};
 use crate::window::History;
 
 pub(crate) struct Shared<M: Manager> {
@@ -31,7 +32,7 @@ pub(crate) struct Shared<M: Manager> {
     pub(crate) began: u64,
     pub(crate) manager: M,
     pub(crate) clock: Clock,
-    state: Mutex<State<M>>,
+    state: Lock<State<M>>,
     /// What the adaptive size is thought to be best.
     pub(crate) proposal: Mutex<Option<Proposal>>,
     /// Held while settings are changed.
@@ -112,7 +113,7 @@ impl<M: Manager> Shared<M> {
             name: Arc::clone(&settings.name),
             began: unix_nanos(),
             clock,
-            state: Mutex::new(State {
+            state: Lock::new(State {
                 broker: Broker::new(settings.broker(share), quota, seed),
                 acquire_timeout: settings.acquire_timeout,
                 validate_after: settings.validate_after.unwrap_or(Duration::MAX),
@@ -138,8 +139,8 @@ impl<M: Manager> Shared<M> {
 
     /// The state. Nothing that could panic runs under the lock but the machine itself.
     #[inline]
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State<M>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> Locked<'_, State<M>> {
+        self.state.lock()
     }
 
     /// Changes the state, then tells whom it must.

@@ -9,10 +9,10 @@ use tracing::Span;
 use weir_core::Instant;
 use weir_pool_core::{Acquired, Loan, Refusal, Ticket};
 
+use crate::lock::Locked;
 use crate::log;
 use crate::manager::Manager;
 use crate::shared::{Entry, Shared, State};
-use crate::sync::MutexGuard;
 
 /// What a caller gets: one pointer, or why not.
 pub(crate) type Got<M> = Result<Loan<Entry<M>>, Refusal>;
@@ -96,7 +96,7 @@ impl<'a, M: Manager> Wait<'a, M> {
         }
     }
 
-    fn join(&mut self, mut state: MutexGuard<'_, State<M>>, now: Instant, cx: &Context<'_>) -> Poll<Got<M>> {
+    fn join(&mut self, mut state: Locked<'_, State<M>>, now: Instant, cx: &Context<'_>) -> Poll<Got<M>> {
         if self.again.is_none()
             && let Err(refusal) = state.broker.admit(self.deadline, now)
         {
@@ -124,7 +124,7 @@ impl<'a, M: Manager> Wait<'a, M> {
     }
 
     #[cold]
-    fn refused(&mut self, mut state: MutexGuard<'_, State<M>>, refusal: Refusal) -> Poll<Got<M>> {
+    fn refused(&mut self, mut state: Locked<'_, State<M>>, refusal: Refusal) -> Poll<Got<M>> {
         let calls = state.broker.calls_housekeeper();
         drop(state);
         if calls {
