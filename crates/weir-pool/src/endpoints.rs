@@ -266,9 +266,9 @@ impl<M: Manager> EndpointPools<M> {
         // Mostly the first pick has a connection, and nothing else need be known.
         let mut past = None;
         if let Pick::Site(site) = core.pick(ask.key, ask.only, Avoid::NONE, asked) {
-            let load = InFlight::begin(&site);
+            let site = InFlight::begin(site);
             match site.pool.acquire_as(ask.at, ask.limit, None).await {
-                Ok(guard) => return Ok(EndpointGuard::new(guard, site, load)),
+                Ok(guard) => return Ok(EndpointGuard::new(guard, site)),
                 Err(denied) => past = Some(self.denied(self.begin(ask, asked), &site, denied)?),
             }
         }
@@ -298,9 +298,9 @@ impl<M: Manager> EndpointPools<M> {
             published.as_mut().enable();
             match core.pick(ask.key, ask.only, past.avoid, core.clock.now()) {
                 Pick::Site(site) => {
-                    let load = InFlight::begin(&site);
+                    let site = InFlight::begin(site);
                     match site.pool.acquire_as(ask.at, ask.limit, Some((past.asked, past.deadline))).await {
-                        Ok(guard) => return Ok(EndpointGuard::new(guard, site, load)),
+                        Ok(guard) => return Ok(EndpointGuard::new(guard, site)),
                         Err(denied) => past = self.denied(past, &site, denied)?,
                     }
                     continue;

@@ -3,7 +3,9 @@
 //! Everything happens under one lock, which callers do not take; the locks of the pools are taken within it, one at a time.
 //! Neither code of the user's nor a waker runs under it: managers are made before, callers are told afterwards.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -43,7 +45,6 @@ pub(crate) struct Core<M: Manager> {
     /// The name of the whole.
     name: Arc<str>,
     runtime: Handle,
-    seeds: AtomicU64,
     /// Called by pools whose evidence has changed.
     watch: Arc<Notify>,
     /// Tells callers that wait for an endpoint that there is another view.
@@ -98,7 +99,6 @@ impl<M: Manager> Core<M> {
             panic: false,
             closed: false,
         };
-        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &settings.name);
         let core = Arc::new(Self {
             view: ArcSwap::from_pointee(empty),
             control: Mutex::new(Control {
@@ -111,7 +111,6 @@ impl<M: Manager> Core<M> {
             balance,
             name: Arc::clone(&settings.name),
             runtime: Handle::current(),
-            seeds: AtomicU64::new(seed),
             watch: Arc::new(Notify::new()),
             published: Notify::new(),
             clock,
@@ -130,8 +129,7 @@ impl<M: Manager> Core<M> {
         avoid: Avoid,
         now: Instant,
     ) -> Pick<M> {
-        let seed = self.seeds.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        self.view.load().pick(key, only, avoid, now, seed)
+        self.view.load().pick(key, only, avoid, now, seed())
     }
 
     pub(super) fn set_endpoints(&self, endpoints: Vec<Endpoint>) -> Result<(), DuplicateEndpoint> {
@@ -384,6 +382,20 @@ fn with<M: Manager>(control: &mut Control<M>, id: EndpointId, act: impl FnOnce(&
     if let Some(seat) = control.sites.get_mut(&id) {
         act(seat);
     }
+}
+
+/// Fresh bits for a pick. Of each thread its own: one counter for all would go from core to core with every acquire.
+#[inline]
+fn seed() -> u64 {
+    thread_local!(static NEXT: Cell<u64> = const { Cell::new(0) });
+    NEXT.with(|next| {
+        let seed = match next.get() {
+            0 => RandomState::new().hash_one(0),
+            seed => seed,
+        };
+        next.set(seed.wrapping_add(0x9E37_79B9_7F4A_7C15));
+        seed
+    })
 }
 
 /// Runs until the pools are closed.

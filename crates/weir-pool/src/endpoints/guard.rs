@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::time::Duration;
 
 use weir_core::Endpoint;
@@ -11,20 +10,20 @@ use weir_core::Endpoint;
 use crate::guard::Guard;
 use crate::manager::Manager;
 
-use super::view::{InFlight, Site};
+use super::view::InFlight;
 
 /// A connection lent by [`EndpointPools`](crate::EndpointPools); dropping it gives it back, as a [`Guard`] does.
 #[must_use = "dropping the guard gives the connection back at once"]
 pub struct EndpointGuard<M: Manager> {
     // In this order: the connection is back before the endpoint counts as less loaded.
     guard: Guard<M>,
-    _load: InFlight,
-    site: Arc<Site<M>>,
+    site: InFlight<M>,
 }
 
 impl<M: Manager> EndpointGuard<M> {
-    pub(super) fn new(guard: Guard<M>, site: Arc<Site<M>>, load: InFlight) -> Self {
-        Self { guard, _load: load, site }
+    #[inline]
+    pub(super) fn new(guard: Guard<M>, site: InFlight<M>) -> Self {
+        Self { guard, site }
     }
 
     /// Where it leads, as the endpoint was described when it was picked.

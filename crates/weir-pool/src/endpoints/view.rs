@@ -1,5 +1,6 @@
 //! What callers pick from: an immutable list of members with their balancer.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use weir_balance::{Ask, Avoid, Balancer, Load};
@@ -17,18 +18,28 @@ pub(super) struct Site<M: Manager> {
 }
 
 /// A caller that uses or awaits a connection of an endpoint.
-pub(super) struct InFlight(Arc<Load>);
+pub(super) struct InFlight<M: Manager>(Arc<Site<M>>);
 
-impl InFlight {
-    pub(super) fn begin<M: Manager>(site: &Site<M>) -> Self {
+impl<M: Manager> InFlight<M> {
+    #[inline]
+    pub(super) fn begin(site: Arc<Site<M>>) -> Self {
         site.load.begin();
-        Self(Arc::clone(&site.load))
+        Self(site)
     }
 }
 
-impl Drop for InFlight {
+impl<M: Manager> Deref for InFlight<M> {
+    type Target = Site<M>;
+
+    fn deref(&self) -> &Site<M> {
+        &self.0
+    }
+}
+
+impl<M: Manager> Drop for InFlight<M> {
+    #[inline]
     fn drop(&mut self) {
-        self.0.end();
+        self.0.load.end();
     }
 }
 
