@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::timeout_at;
 use weir_balance::Avoid;
 use weir_core::{Address, Endpoint, Instant};
 
@@ -32,6 +31,7 @@ use crate::error::{AcquireError, Refused};
 use crate::manager::Manager;
 use crate::pool::Denied;
 use crate::settings::{Builder, SettingsError, check_size};
+use crate::sync::timeout_at;
 use crate::wait::Limit;
 
 use control::Core;

@@ -25,7 +25,7 @@ use crate::settings::{Builder, Settings, SettingsError, check_size};
 use crate::shared::{Entry, Shared, State, needs_check};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
-use crate::sync::{Counted, Notify, spawn, timeout};
+use crate::sync::{Counted, Notify, Runtime, spawn, timeout};
 use crate::wait::{Got, Limit, Wait};
 use crate::window::Explanation;
 
@@ -80,6 +80,33 @@ impl<M: Manager> Pool<M> {
         if let Some(budget) = budget {
             budget.govern(&pool.shared, part);
         }
+        pool
+    }
+
+    /// One of several pools, in their runtime.
+    #[cfg(not(weir_loom))]
+    pub(crate) fn start_in(
+        runtime: &Runtime,
+        manager: M,
+        settings: Settings,
+        clock: Clock,
+        watch: Arc<Notify>,
+    ) -> Self {
+        let _runtime = runtime.enter();
+        Self::start_as(manager, settings, clock, Some(watch))
+    }
+
+    /// For the models, which run the housekeeper when they want to.
+    #[cfg(weir_loom)]
+    pub(crate) fn start_in(
+        runtime: &Runtime,
+        manager: M,
+        settings: Settings,
+        clock: Clock,
+        watch: Arc<Notify>,
+    ) -> Self {
+        let (pool, housekeeper) = Self::with_housekeeper(manager, settings, clock, Some(watch));
+        runtime.spawn(housekeeper);
         pool
     }
 

@@ -7,14 +7,10 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use tokio::time::sleep_until;
 use weir_balance::{Avoid, Load, Member};
 use weir_core::{Address, Endpoint, EndpointId, Instant};
 use weir_pool_core::{Evidence, Output, Roster, RosterParams};
@@ -24,6 +20,7 @@ use crate::error::{AcquireError, Refused};
 use crate::manager::Manager;
 use crate::pool::Pool;
 use crate::settings::Settings;
+use crate::sync::{Mutex, MutexGuard, Notify, Published, Runtime, sleep_until};
 
 use super::error::DuplicateEndpoint;
 use super::snapshot::{EndpointSnapshot, EndpointsSnapshot};
@@ -36,7 +33,7 @@ const ROUNDS_MAX: usize = 8;
 pub(super) type Factory<M> = Box<dyn Fn(&Endpoint) -> M + Send + Sync>;
 
 pub(crate) struct Core<M: Manager> {
-    view: ArcSwap<View<M>>,
+    view: Published<View<M>>,
     control: Mutex<Control<M>>,
     factory: Factory<M>,
     balance: weir_balance::Params,
@@ -44,7 +41,7 @@ pub(crate) struct Core<M: Manager> {
     settings: Settings,
     /// The name of the whole.
     name: Arc<str>,
-    runtime: Handle,
+    pub(crate) runtime: Runtime,
     /// Called by pools whose evidence has changed.
     watch: Arc<Notify>,
     /// Tells callers that wait for an endpoint that there is another view.
@@ -100,7 +97,7 @@ impl<M: Manager> Core<M> {
             closed: false,
         };
         let core = Arc::new(Self {
-            view: ArcSwap::from_pointee(empty),
+            view: Published::from_pointee(empty),
             control: Mutex::new(Control {
                 roster: Roster::new(params),
                 sites: BTreeMap::new(),
@@ -110,7 +107,7 @@ impl<M: Manager> Core<M> {
             factory,
             balance,
             name: Arc::clone(&settings.name),
-            runtime: Handle::current(),
+            runtime: Runtime::current(),
             watch: Arc::new(Notify::new()),
             published: Notify::new(),
             clock,
@@ -177,7 +174,7 @@ impl<M: Manager> Core<M> {
     }
 
     /// Closes all pools for good.
-    pub(super) fn shut(&self) {
+    pub(crate) fn shut(&self) {
         let mut control = self.lock();
         if std::mem::replace(&mut control.closed, true) {
             return;
@@ -327,8 +324,7 @@ impl<M: Manager> Core<M> {
             unreachable!("made before the endpoint was set")
         };
         let settings = Settings { name: format!("{}/{}", self.name, endpoint.name).into(), ..self.settings.clone() };
-        let _runtime = self.runtime.enter();
-        let pool = Pool::start_as(manager, settings, self.clock.clone(), Some(Arc::clone(&self.watch)));
+        let pool = Pool::start_in(&self.runtime, manager, settings, self.clock.clone(), Arc::clone(&self.watch));
         let site = Arc::new(Site { id, endpoint, pool, load: Arc::new(Load::new()) });
         control.sites.insert(id, Seat { site, order: 0, told: None });
     }
