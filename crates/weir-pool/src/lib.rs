@@ -29,6 +29,7 @@ mod snapshot;
 mod stats;
 mod sync;
 mod wait;
+mod watch;
 mod window;
 
 #[cfg(all(test, weir_loom))]
@@ -58,4 +59,6 @@ pub use weir_core::{Address, Endpoint, Weight};
 pub use weir_pool_core::Standing;
 pub use weir_pool_core::explain::Finding;
 pub use weir_pool_core::{AdmissionParams as Admission, CloseReason, Histogram, Proposal, SizeReason};
+/// When an endpoint of several is left out because of its failures.
+pub use weir_resilience::OutlierParams;
 pub use window::{Explanation, Load};

@@ -13,17 +13,23 @@ use crate::manager::Manager;
 use super::view::InFlight;
 
 /// A connection lent by [`EndpointPools`](crate::EndpointPools); dropping it gives it back, as a [`Guard`] does.
+///
+/// Dropping it says that the use has ended well, unless the connection is broken, which says nothing. That it has failed is said
+/// by [`EndpointGuard::report_failure`] or [`EndpointGuard::discard`]; an endpoint whose uses fail one after another is left out
+/// ([`EndpointsBuilder::outliers`](crate::EndpointsBuilder::outliers)).
 #[must_use = "dropping the guard gives the connection back at once"]
 pub struct EndpointGuard<M: Manager> {
     // In this order: the connection is back before the endpoint counts as less loaded.
     guard: Guard<M>,
     site: InFlight<M>,
+    /// That the use has failed is known already.
+    reported: bool,
 }
 
 impl<M: Manager> EndpointGuard<M> {
     #[inline]
     pub(super) fn new(guard: Guard<M>, site: InFlight<M>) -> Self {
-        Self { guard, site }
+        Self { guard, site, reported: false }
     }
 
     /// Where it leads, as the endpoint was described when it was picked.
@@ -31,14 +37,23 @@ impl<M: Manager> EndpointGuard<M> {
         &self.site.endpoint
     }
 
-    /// As [`Guard::detach`].
-    pub fn detach(self) -> M::Connection {
-        self.guard.detach()
+    /// The use has failed by the endpoint's fault: it did not answer in time, or answered that it cannot serve. Counts once for
+    /// each use. The connection comes back as otherwise; if it is not to be used again, [`EndpointGuard::discard`] is enough.
+    pub fn report_failure(&mut self) {
+        if !std::mem::replace(&mut self.reported, true) {
+            self.site.watch.failed();
+        }
     }
 
-    /// As [`Guard::discard`].
-    pub fn discard(self) {
-        self.guard.discard();
+    /// As [`Guard::detach`]. How the use ends is not known then.
+    pub fn detach(mut self) -> M::Connection {
+        self.guard.take_out()
+    }
+
+    /// As [`Guard::discard`]. Counts as a failure of the endpoint.
+    pub fn discard(mut self) {
+        self.report_failure();
+        self.guard.close();
     }
 
     /// As [`Guard::extra`].
@@ -54,6 +69,15 @@ impl<M: Manager> EndpointGuard<M> {
     /// As [`Guard::age`].
     pub fn age(&self) -> Duration {
         self.guard.age()
+    }
+}
+
+impl<M: Manager> Drop for EndpointGuard<M> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.guard.give_back() && !self.reported {
+            self.site.succeeded();
+        }
     }
 }
 

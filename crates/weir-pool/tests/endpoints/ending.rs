@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_pool::{Builder, EndpointPools, EndpointsBuilder, Pool, Refused};
+use weir_pool::{Builder, EndpointPools, EndpointsBuilder, OutlierParams, Pool, Refused};
 
 use crate::world::*;
 
@@ -68,6 +68,10 @@ async fn closing_refuses_waits_and_says_what_is_left() {
     eventually("all is closed", || net.server(1).open() == 0).await;
 }
 
+fn outliers(consecutive_failures: u32, max_ejected: f64) -> OutlierParams {
+    OutlierParams { consecutive_failures, max_ejected, ..OutlierParams::default() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn contradictions_are_refused() {
     let build = |pool: Builder, settings: fn(EndpointsBuilder) -> EndpointsBuilder| {
@@ -81,6 +85,8 @@ async fn contradictions_are_refused() {
         (build(pool().min_idle(4), |b| b.max_per_endpoint(3)), "max_per_endpoint: 3 is less than min_idle (4)"),
         (build(pool(), |b| b.panic_threshold(1.5)), "panic_threshold: 1.5"),
         (build(pool(), |b| b.warm_up_max(Duration::ZERO)), "warm_up_max: 0ns"),
+        (build(pool(), |b| b.outliers(outliers(0, 0.5))), "outliers: consecutive_failures: 0"),
+        (build(pool(), |b| b.outliers(outliers(5, 2.0))), "outliers: max_ejected: 2"),
         (build(pool().max_size(0), |b| b), "max_size: 0"),
     ] {
         assert!(refused.starts_with(why), "{refused}");

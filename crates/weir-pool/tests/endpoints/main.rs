@@ -5,6 +5,7 @@
 mod coming;
 mod ejecting;
 mod ending;
+mod failing;
 mod picking;
 mod sharing;
 mod world;

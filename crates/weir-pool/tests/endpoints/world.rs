@@ -21,11 +21,15 @@ pub(crate) struct Server {
     pub(crate) connect_ms: AtomicU64,
     pub(crate) refuses: AtomicBool,
     pub(crate) hangs: AtomicBool,
+    /// It accepts connections and answers nothing.
+    mute: AtomicBool,
     /// Connections from the beginning of the connect to their end.
     open: AtomicU32,
     pub(crate) opened: AtomicU32,
     /// Connections lent.
     uses: AtomicU32,
+    /// Connections checked with success.
+    checks: AtomicU32,
     /// Connections of earlier generations are dead.
     generation: AtomicU32,
     /// `open` of all servers together.
@@ -45,6 +49,18 @@ impl Server {
 
     pub(crate) fn uses(&self) -> u32 {
         self.uses.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn checks(&self) -> u32 {
+        self.checks.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn mute(&self, mute: bool) {
+        self.mute.store(mute, Ordering::SeqCst);
+    }
+
+    fn is_mute(&self) -> bool {
+        self.mute.load(Ordering::SeqCst)
     }
 
     pub(crate) fn fail(&self) {
@@ -110,6 +126,10 @@ impl Manager for Client {
     }
 
     async fn check(&self, _: &mut Conn) -> Result<(), Failure> {
+        if self.0.is_mute() {
+            std::future::pending::<()>().await;
+        }
+        self.0.checks.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -138,6 +158,8 @@ impl Net {
                 connect_ms: AtomicU64::new(5),
                 refuses: AtomicBool::new(false),
                 hangs: AtomicBool::new(false),
+                mute: AtomicBool::new(false),
+                checks: AtomicU32::new(0),
                 open: AtomicU32::new(0),
                 opened: AtomicU32::new(0),
                 uses: AtomicU32::new(0),
@@ -187,10 +209,14 @@ pub(crate) async fn pass(time: Duration) {
 }
 
 /// Waits for something to become true.
-pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(Duration::from_secs(20), what, holds).await;
+}
+
+pub(crate) async fn eventually_within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "not in time: {what}");
+        assert!(begun.elapsed() < limit, "not in time: {what}");
         pass(ms(2)).await;
     }
 }
@@ -199,22 +225,32 @@ pub(crate) async fn up(pools: &EndpointPools<Client>, count: usize) {
     eventually("the endpoints are up", || pools.snapshot().usable() == count).await;
 }
 
+/// After so long a caller gives up a server that does not answer.
+const PATIENCE: Duration = ms(200);
+
 /// Callers without end that hold a connection for `hold` each, until they are dropped.
 pub(crate) struct Load {
     tasks: Vec<tokio::task::JoinHandle<()>>,
     failed: Arc<AtomicU32>,
+    failed_uses: Arc<AtomicU32>,
     pub(crate) served: Arc<AtomicU32>,
 }
 
 impl Load {
     pub(crate) fn start(pools: &EndpointPools<Client>, callers: usize, hold: Duration) -> Self {
-        let (failed, served) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let [failed, failed_uses, served] = [(); 3].map(|()| Arc::new(AtomicU32::new(0)));
         let tasks = (0..callers)
             .map(|_| {
                 let (pools, failed, served) = (pools.clone(), Arc::clone(&failed), Arc::clone(&served));
+                let failed_uses = Arc::clone(&failed_uses);
                 tokio::spawn(async move {
                     loop {
                         match pools.acquire().await {
+                            Ok(guard) if guard.server.is_mute() => {
+                                pass(PATIENCE).await;
+                                failed_uses.fetch_add(1, Ordering::SeqCst);
+                                guard.discard();
+                            }
                             Ok(_guard) => {
                                 pass(hold).await;
                                 served.fetch_add(1, Ordering::SeqCst);
@@ -225,7 +261,12 @@ impl Load {
                 })
             })
             .collect();
-        Self { tasks, failed, served }
+        Self { tasks, failed, failed_uses, served }
+    }
+
+    /// Uses to which the server has not answered.
+    pub(crate) fn failed_uses(&self) -> u32 {
+        self.failed_uses.load(Ordering::SeqCst)
     }
 
     pub(crate) fn failed(&self) -> u32 {
