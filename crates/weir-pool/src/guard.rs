@@ -98,7 +98,8 @@ impl<M: Manager> Guard<M> {
         self.loan.as_ref().is_some_and(|loan| loan.preparing)
     }
 
-    /// Gives it back, as dropping does. Whether it was sound; false also if there is nothing to give back.
+    /// Gives it back, as dropping does. Whether it was left as it was found: neither broken nor to be reset; false also if there is
+    /// nothing to give back.
     #[inline]
     pub(crate) fn give_back(&mut self) -> bool {
         self.loan.take().is_some_and(|loan| Returning(Some(loan)).settle())
@@ -167,7 +168,7 @@ impl<M: Manager> Returning<M> {
             let shared = Counted::clone(&loan.shared);
             shared.give_back(loan);
         }
-        true
+        verdict == Release::Keep
     }
 }
 

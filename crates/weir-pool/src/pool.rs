@@ -549,6 +549,7 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: Tok
     let work = async {
         if needs_reset {
             shared.manager.reset(&mut guard).await?;
+            shared.answered();
         }
         if check {
             let begun = shared.clock.now();

@@ -250,6 +250,13 @@ impl<M: Manager> Shared<M> {
         }
     }
 
+    /// The other end has undone what a user has left.
+    pub(crate) fn answered(&self) {
+        if let Some(watch) = &self.watch {
+            watch.succeeded();
+        }
+    }
+
     /// A connection has turned out to be dead: those of its age are suspect.
     pub(crate) fn failed(&self, error: M::Error) {
         self.unsound();

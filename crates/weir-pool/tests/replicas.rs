@@ -6,12 +6,13 @@
 mod story;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use weir_pool::{Address, Endpoint, EndpointPools, Manager, Pool, Refused, Standing};
 use weir_test::{Origin, Reply};
 
@@ -152,4 +153,75 @@ async fn three_servers_one_ejected_one_killed_one_restarted() {
     }
     pools.close(Duration::from_secs(10)).await.unwrap();
     eventually("all is closed", || servers[0].open_connections() + again.open_connections() == 0);
+}
+
+/// A server that accepts connections and answers nothing while it is told to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_is_left_out_until_it_answers() {
+    let hang = Arc::new((Mutex::new(false), Condvar::new()));
+    let set = |hangs| {
+        *hang.0.lock().unwrap() = hangs;
+        hang.1.notify_all();
+    };
+    let hanging = Arc::clone(&hang);
+    let servers = [
+        Origin::start(move |_| {
+            let (hangs, told) = &*hanging;
+            drop(told.wait_while(hangs.lock().unwrap(), |hangs| *hangs).unwrap());
+            Reply::text("ok")
+        }),
+        Origin::start(|_| Reply::text("ok")),
+    ];
+    let addresses: Vec<Address> = servers.iter().map(|server| Address::from(server.address())).collect();
+    let settings = Pool::<Http>::builder().name("web").max_size(6).connect_timeout(Duration::from_millis(500));
+    let pools = EndpointPools::<Http>::builder(settings.acquire_timeout(Duration::from_secs(10)))
+        .build(|endpoint| Http(endpoint.address.clone()))
+        .unwrap();
+    pools.set_endpoints(addresses.iter().cloned().map(Endpoint::new).collect()).unwrap();
+    let [over, served, failed, refused] = [(); 4].map(|()| Arc::new(AtomicUsize::new(0)));
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let [over, served, failed, refused] = [&over, &served, &failed, &refused].map(Arc::clone);
+            let pools = pools.clone();
+            tokio::spawn(async move {
+                while over.load(Ordering::SeqCst) == 0 {
+                    let Ok(mut stream) = pools.acquire().await else {
+                        refused.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    };
+                    if let Ok(Ok(())) = timeout(Duration::from_millis(200), get(&mut stream)).await {
+                        served.fetch_add(1, Ordering::SeqCst);
+                    } else {
+                        failed.fetch_add(1, Ordering::SeqCst);
+                        stream.discard();
+                    }
+                }
+            })
+        })
+        .collect();
+    let seen = || pools.snapshot().endpoints.into_iter().find(|seen| seen.endpoint.address == addresses[0]).unwrap();
+    let (served, failed) = (|| served.load(Ordering::SeqCst), || failed.load(Ordering::SeqCst));
+    eventually("both serve", || servers.iter().all(|server| server.answered() > 20));
+
+    set(true);
+    eventually("it is left out", || seen().standing != Standing::Up);
+    let out = Instant::now();
+    eventually("it is empty", || seen().pool.active + seen().pool.idle == 0);
+    assert!(out.elapsed() < Duration::from_secs(1), "{:?}: {}", out.elapsed(), pools.snapshot());
+    let lost = failed();
+    assert!((5..=16).contains(&lost), "{lost}: those in a row that it takes, and those that were there by then");
+    eventually("it is tried, and does not answer", || seen().pool.failing_for.is_some());
+    let before = served();
+    eventually("the other one serves", || served() > before + 200);
+    assert_eq!(failed(), lost, "nobody comes to it again");
+
+    set(false);
+    let answered = servers[0].answered();
+    eventually("it is back", || seen().standing == Standing::Up && servers[0].answered() > answered + 50);
+    assert_eq!((failed(), refused.load(Ordering::SeqCst)), (lost, 0));
+    over.store(1, Ordering::SeqCst);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    pools.close(Duration::from_secs(10)).await.unwrap();
 }

@@ -14,7 +14,8 @@ use super::view::InFlight;
 
 /// A connection lent by [`EndpointPools`](crate::EndpointPools); dropping it gives it back, as a [`Guard`] does.
 ///
-/// Dropping it says that the use has ended well, unless the connection is broken, which says nothing. That it has failed is said
+/// Dropping it says that the use has ended well; if the connection is broken or has to be reset ([`Manager::on_release`]), that
+/// says nothing, and the endpoint's answer to the reset counts. That a use has failed is said
 /// by [`EndpointGuard::report_failure`] or [`EndpointGuard::discard`]; an endpoint whose uses fail one after another is left out
 /// ([`EndpointsBuilder::outliers`](crate::EndpointsBuilder::outliers)).
 #[must_use = "dropping the guard gives the connection back at once"]

@@ -87,7 +87,7 @@ impl EndpointsBuilder {
     /// - a connection that is not what it should be when it is checked, reset or prepared, before a use or while it is idle;
     /// - a caller whose time ends in line after a second or more in which no use there has ended well.
     ///
-    /// A use that ends well ends the row. Connects that fail are not counted: an endpoint without connections is left out for that
+    /// A use that ends well ends the row, and so does a reset. Connects that fail are not counted: an endpoint without connections is left out for that
     /// anyway.
     pub fn outliers(mut self, outliers: OutlierParams) -> Self {
         self.outliers = outliers;

@@ -180,7 +180,7 @@ async fn never_all_of_them_are_left_out_and_at_most_as_many_as_may_be() {
 async fn an_operator_can_restore_one_that_fails_and_its_ejection_outlives_it() {
     let net = Net::default();
     let long =
-        OutlierParams { base_ejection: Duration::from_secs(60), max_ejection: Duration::from_mins(5), ..outliers() };
+        OutlierParams { base_ejection: Duration::from_mins(1), max_ejection: Duration::from_mins(5), ..outliers() };
     let pools = net.pools(|b| b, |b| b.outliers(long.clone()));
     pools.set_endpoints((1..=3).map(|port| endpoint(port, 1)).collect()).unwrap();
     up(&pools, 3).await;
