@@ -1,14 +1,16 @@
 //! What an acquire and release costs: alone, and with many tasks in line.
 //!
-//! `cargo run --release -p weir-pool --example speed`
+//! `cargo run --release -p weir-pool --example speed`, and with `-- endpoints` of pools over three endpoints.
 #![allow(clippy::print_stdout, reason = "the example's output")]
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::ops::DerefMut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use weir_pool::{Builder, Manager, Pool};
+use weir_pool::{Address, Algorithm, BalanceParams, Builder, Endpoint, EndpointPools, Manager, Pool};
 
 struct Nothing;
 
@@ -25,15 +27,68 @@ impl Manager for Nothing {
     }
 }
 
+/// What lends connections.
+trait Source: Clone + Send + Sync + 'static {
+    fn lend(&self) -> impl Future<Output = Option<impl DerefMut<Target = u64> + Send>> + Send;
+}
+
+impl Source for Pool<Nothing> {
+    async fn lend(&self) -> Option<impl DerefMut<Target = u64> + Send> {
+        self.acquire().await.ok()
+    }
+}
+
+impl Source for EndpointPools<Nothing> {
+    async fn lend(&self) -> Option<impl DerefMut<Target = u64> + Send> {
+        self.acquire().await.ok()
+    }
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
+    match std::env::args().nth(1).as_deref() {
+        None => one().await,
+        Some("endpoints") => several().await,
+        Some(other) => println!("{other}: not a mode; endpoints is one"),
+    }
+}
+
+async fn one() {
     for _ in 0..3 {
-        alone("", |settings| settings).await;
+        alone("", pool(10, |settings| settings)).await;
     }
-    alone(", noting who holds it", |settings| settings.leak_after(Some(Duration::from_mins(1)))).await;
+    let noting = pool(10, |settings| settings.leak_after(Some(Duration::from_mins(1))));
+    alone(", noting who holds it", noting).await;
     for (tasks, size) in [(1, 10), (8, 10), (64, 10), (1_000, 10), (5_000, 10), (5_000, 100)] {
-        together(tasks, size).await;
+        together(tasks, size, pool(size, |settings| settings)).await;
     }
+}
+
+async fn several() {
+    for row in weir_balance::ALGORITHMS {
+        alone(&format!(" over 3 endpoints, {}", row.name), endpoints(30, row.algorithm).await).await;
+    }
+    for (tasks, size) in [(1, 30), (64, 30), (5_000, 30)] {
+        together(tasks, size, endpoints(size, Algorithm::LeastConnections).await).await;
+    }
+}
+
+/// Pools over three endpoints that are up.
+async fn endpoints(size: u32, algorithm: Algorithm) -> EndpointPools<Nothing> {
+    let balance = BalanceParams { algorithm, ..BalanceParams::default() };
+    let settings = EndpointPools::<Nothing>::builder(Pool::<Nothing>::builder().max_size(size)).balance(balance);
+    let pools = match settings.build(|_| Nothing) {
+        Ok(pools) => pools,
+        Err(error) => unreachable!("{error}"),
+    };
+    let addresses = (1..=3).map(|port| Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], port))));
+    if let Err(error) = pools.set_endpoints(addresses.map(Endpoint::new).collect()) {
+        unreachable!("{error}");
+    }
+    while pools.snapshot().usable() < 3 {
+        tokio::task::yield_now().await;
+    }
+    pools
 }
 
 fn pool(size: u32, settings: fn(Builder) -> Builder) -> Pool<Nothing> {
@@ -43,20 +98,18 @@ fn pool(size: u32, settings: fn(Builder) -> Builder) -> Pool<Nothing> {
     }
 }
 
-async fn alone(how: &str, settings: fn(Builder) -> Builder) {
+async fn alone(how: &str, pool: impl Source) {
     const ROUNDS: u32 = 5_000_000;
-    let pool = pool(10, settings);
     let begun = Instant::now();
     for _ in 0..ROUNDS {
-        if let Ok(mut conn) = pool.acquire().await {
+        if let Some(mut conn) = pool.lend().await {
             *conn += 1;
         }
     }
     println!("alone{how}: {:.1} ns for an acquire and release", begun.elapsed().as_nanos() as f64 / f64::from(ROUNDS));
 }
 
-async fn together(tasks: usize, size: u32) {
-    let pool = pool(size, |settings| settings);
+async fn together(tasks: usize, size: u32, pool: impl Source) {
     let over = Arc::new(AtomicBool::new(false));
     let handles: Vec<_> = (0..tasks)
         .map(|_| {
@@ -65,7 +118,7 @@ async fn together(tasks: usize, size: u32) {
                 let (mut uses, mut waits) = (0_u64, Vec::new());
                 while !over.load(Ordering::Relaxed) {
                     let asked = Instant::now();
-                    let Ok(mut conn) = pool.acquire().await else { continue };
+                    let Some(mut conn) = pool.lend().await else { continue };
                     // Not the first, which waits for the connections to be opened and the tasks to be spawned.
                     if uses % 16 == 15 {
                         waits.push(asked.elapsed());

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::timeout_at;
 use weir_balance::Avoid;
 use weir_core::{Address, Endpoint, Instant};
 
@@ -32,6 +31,7 @@ use crate::error::{AcquireError, Refused};
 use crate::manager::Manager;
 use crate::pool::Denied;
 use crate::settings::{Builder, SettingsError, check_size};
+use crate::sync::timeout_at;
 use crate::wait::Limit;
 
 use control::Core;
@@ -45,6 +45,9 @@ pub use snapshot::{EndpointSnapshot, EndpointsSnapshot};
 /// Pools that are tried if they refuse at once (their lines are full, say). Not more than an [`Avoid`] can hold.
 const REFUSALS_MAX: usize = 8;
 
+/// If a caller has waited for so long in vain, and no use has ended well meanwhile, that is held against the endpoint.
+const STALLED: Duration = Duration::from_secs(1);
+
 /// Pools of connections to several endpoints that serve the same thing (replicas). A handle: clones are the same pools, and the
 /// last one that goes closes them.
 ///
@@ -52,7 +55,10 @@ const REFUSALS_MAX: usize = 8;
 ///   a connection of it.
 /// - **One total.** `max_size` is divided by the weights and moves with them, never exceeded: a place is given to another
 ///   endpoint when its connection is closed.
-/// - **Warm first.** A newcomer gets no caller before its connections are open; one that cannot be reached never gets any.
+/// - **Warm first.** A newcomer gets no caller before its connections are open and have been checked ([`Manager::check`]); one
+///   that cannot be reached, or accepts connections and does not answer, never gets any.
+/// - **Outliers are left out.** An endpoint whose uses fail one after another is ejected for a time, though never all of them
+///   ([`EndpointsBuilder::outliers`]); it gets callers again when it has answered.
 /// - **Ejected is empty.** Idle connections are closed at once, those in use when they come back (they cannot be taken from
 ///   their users), and callers in line go elsewhere.
 ///
@@ -212,9 +218,9 @@ impl<M: Manager> EndpointPools<M> {
         self.core.change(|roster, now| roster.eject(address, now + time, now))
     }
 
-    /// Ends an ejection: the endpoint warms up. False if there is no such endpoint.
+    /// Ends an ejection, also one because of failures: the endpoint warms up. False if there is no such endpoint.
     pub fn restore(&self, address: &Address) -> bool {
-        self.core.change(|roster, now| roster.restore(address, now))
+        self.core.restore(address)
     }
 
     /// Changes the total over all endpoints. Connections above it are closed, idle ones now, others when they come back.
@@ -266,10 +272,10 @@ impl<M: Manager> EndpointPools<M> {
         // Mostly the first pick has a connection, and nothing else need be known.
         let mut past = None;
         if let Pick::Site(site) = core.pick(ask.key, ask.only, Avoid::NONE, asked) {
-            let load = InFlight::begin(&site);
+            let (progress, site) = (site.progress(), InFlight::begin(site));
             match site.pool.acquire_as(ask.at, ask.limit, None).await {
-                Ok(guard) => return Ok(EndpointGuard::new(guard, site, load)),
-                Err(denied) => past = Some(self.denied(self.begin(ask, asked), &site, denied)?),
+                Ok(guard) => return Ok(EndpointGuard::new(guard, site)),
+                Err(denied) => past = Some(self.denied(self.begin(ask, asked), &site, progress, denied)?),
             }
         }
         let past = past.unwrap_or_else(|| self.begin(ask, asked));
@@ -298,10 +304,10 @@ impl<M: Manager> EndpointPools<M> {
             published.as_mut().enable();
             match core.pick(ask.key, ask.only, past.avoid, core.clock.now()) {
                 Pick::Site(site) => {
-                    let load = InFlight::begin(&site);
+                    let (progress, site) = (site.progress(), InFlight::begin(site));
                     match site.pool.acquire_as(ask.at, ask.limit, Some((past.asked, past.deadline))).await {
-                        Ok(guard) => return Ok(EndpointGuard::new(guard, site, load)),
-                        Err(denied) => past = self.denied(past, &site, denied)?,
+                        Ok(guard) => return Ok(EndpointGuard::new(guard, site)),
+                        Err(denied) => past = self.denied(past, &site, progress, denied)?,
                     }
                     continue;
                 }
@@ -323,11 +329,13 @@ impl<M: Manager> EndpointPools<M> {
         }
     }
 
-    /// Notes that a pool has given nothing; an error if that is the end.
+    /// Notes that a pool has given nothing; an error if that is the end. `progress`: the endpoint's when it was picked.
+    #[cold]
     fn denied(
         &self,
         mut past: Past<M::Error>,
         site: &Site<M>,
+        progress: u32,
         denied: Denied<M::Error>,
     ) -> Result<Past<M::Error>, EndpointsError<M::Error>> {
         let Denied::Error(error) = denied else {
@@ -338,6 +346,9 @@ impl<M: Manager> EndpointPools<M> {
             return Ok(past);
         };
         let refused = error.refused();
+        if refused == Refused::TimedOut && error.waited() >= STALLED && site.progress() == progress {
+            site.watch.failed();
+        }
         past.error = Some(error);
         past.avoid.add(site.id);
         past.refusals += 1;

@@ -29,6 +29,10 @@ impl<M: Manager> Guard<M> {
 
     /// Takes the connection out of the pool for good; its place is free at once.
     pub fn detach(mut self) -> M::Connection {
+        self.take_out()
+    }
+
+    pub(crate) fn take_out(&mut self) -> M::Connection {
         let Some(loan) = self.loan.take() else { unreachable!("taken only by drop") };
         let shared = Counted::clone(&loan.shared);
         shared.forget(&loan);
@@ -37,6 +41,10 @@ impl<M: Manager> Guard<M> {
 
     /// Closes the connection instead of giving it back: it is known to be in a bad state.
     pub fn discard(mut self) {
+        self.close();
+    }
+
+    pub(crate) fn close(&mut self) {
         if let Some(loan) = self.loan.take() {
             let shared = Counted::clone(&loan.shared);
             shared.discard(loan, CloseReason::Failed);
@@ -90,6 +98,13 @@ impl<M: Manager> Guard<M> {
         self.loan.as_ref().is_some_and(|loan| loan.preparing)
     }
 
+    /// Gives it back, as dropping does. Whether it was left as it was found: neither broken nor to be reset; false also if there is
+    /// nothing to give back.
+    #[inline]
+    pub(crate) fn give_back(&mut self) -> bool {
+        self.loan.take().is_some_and(|loan| Returning(Some(loan)).settle())
+    }
+
     /// Gives it back as one that was not used.
     pub(crate) fn put_back(mut self) {
         if let Some(loan) = self.loan.take() {
@@ -126,8 +141,7 @@ impl<M: Manager> DerefMut for Guard<M> {
 impl<M: Manager> Drop for Guard<M> {
     #[inline]
     fn drop(&mut self) {
-        let Some(loan) = self.loan.take() else { return };
-        Returning(Some(loan)).settle();
+        self.give_back();
     }
 }
 
@@ -136,8 +150,8 @@ struct Returning<M: Manager>(Option<Loan<Entry<M>>>);
 
 impl<M: Manager> Returning<M> {
     #[inline]
-    fn settle(mut self) {
-        let Some(loan) = self.0.as_mut() else { return };
+    fn settle(mut self) -> bool {
+        let Some(loan) = self.0.as_mut() else { return false };
         let entry = &mut **loan;
         let manager = &entry.shared.manager;
         let verdict = if entry.preparing || std::thread::panicking() || manager.is_broken(&mut entry.conn) {
@@ -147,13 +161,14 @@ impl<M: Manager> Returning<M> {
         };
         if verdict == Release::Close {
             // By the drop below.
-            return;
+            return false;
         }
         entry.needs_reset |= verdict == Release::Reset;
         if let Some(loan) = self.0.take() {
             let shared = Counted::clone(&loan.shared);
             shared.give_back(loan);
         }
+        verdict == Release::Keep
     }
 }
 

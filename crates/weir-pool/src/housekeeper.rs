@@ -98,9 +98,20 @@ struct Connecting<M: Manager> {
 async fn open<M: Manager>(mut connecting: Connecting<M>) {
     let shared = Counted::clone(&connecting.shared);
     let slot = connecting.slot;
-    let limit = shared.lock().settings.connect_timeout();
+    let (limit, prove) = {
+        let state = shared.lock();
+        (state.settings.connect_timeout(), state.broker.is_barred())
+    };
     let begun = shared.clock.now();
-    match timeout(limit, shared.manager.connect()).await {
+    let connect = async {
+        let mut conn = shared.manager.connect().await?;
+        if prove {
+            // Nobody is sent there yet: one that accepts connections, but does not answer, is not to get anybody.
+            shared.manager.check(&mut conn).await?;
+        }
+        Ok(conn)
+    };
+    match timeout(limit, connect).await {
         Ok(Ok(conn)) => {
             connecting.ended = true;
             let (took, recovered) = shared.update(|state, now, wake| {
@@ -179,7 +190,7 @@ async fn check<M: Manager>(mut checking: Checking<M>, mut entry: Loan<Entry<M>>)
             });
         }
         Ok(Err(error)) => shared.failed(error),
-        Err(_) => {}
+        Err(_) => shared.unsound(),
     }
 }
 

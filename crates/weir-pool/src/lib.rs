@@ -2,18 +2,13 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     weir_loom,
-    allow(
-        dead_code,
-        unused_imports,
-        reason = "the models have neither budgets nor endpoints: one pool is what threads meet at"
-    )
+    allow(dead_code, unused_imports, reason = "the models have no budgets, and use what they need of the rest")
 )]
 
 mod adaptive;
 mod borrowers;
 mod budget;
 mod clock;
-#[cfg(not(weir_loom))]
 mod endpoints;
 mod error;
 mod guard;
@@ -35,6 +30,7 @@ mod snapshot;
 mod stats;
 mod sync;
 mod wait;
+mod watch;
 mod window;
 
 #[cfg(all(test, weir_loom))]
@@ -45,7 +41,6 @@ pub use borrowers::Borrower;
 pub use budget::Budget;
 #[cfg(feature = "budget")]
 pub use budget::RemoteBudget;
-#[cfg(not(weir_loom))]
 pub use endpoints::{
     DuplicateEndpoint, EndpointGuard, EndpointPools, EndpointSnapshot, EndpointsBuilder, EndpointsError,
     EndpointsSnapshot,
@@ -65,4 +60,6 @@ pub use weir_core::{Address, Endpoint, Weight};
 pub use weir_pool_core::Standing;
 pub use weir_pool_core::explain::Finding;
 pub use weir_pool_core::{AdmissionParams as Admission, CloseReason, Histogram, Proposal, SizeReason};
+/// When an endpoint of several is left out because of its failures.
+pub use weir_resilience::OutlierParams;
 pub use window::{Explanation, Load};

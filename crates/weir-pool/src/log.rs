@@ -71,6 +71,15 @@ pub(crate) fn told(pool: &str, what: &str) {
     info!(pool, "pool is {what}");
 }
 
+/// An endpoint's pool, and for how long it is left out because of its failures; `None` if that is over.
+pub(crate) fn judged(pool: &str, time: Option<Duration>) {
+    if let Some(time) = time {
+        warn!(pool, seconds = time.as_secs_f64(), "left out: uses failed one after another");
+    } else {
+        info!(pool, "no longer left out because of failures");
+    }
+}
+
 pub(crate) fn connect_failed(pool: &str, failures: Option<u64>, error: &dyn Display) {
     if let Some(failures) = failures {
         warn!(pool, failures, error = display(error), "connect failed");

@@ -24,6 +24,8 @@
 //! | the last handle closes nothing | `the_last_handle…`: deadlock |
 //! | the end of the housekeeper is told after the idle ones were let go | `the_housekeeper_ends…`: a connection is lost |
 
+mod endpoints;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;

@@ -25,8 +25,9 @@ use crate::settings::{Builder, Settings, SettingsError, check_size};
 use crate::shared::{Entry, Shared, State, needs_check};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
-use crate::sync::{Counted, Notify, spawn, timeout};
+use crate::sync::{Counted, Runtime, spawn, timeout};
 use crate::wait::{Got, Limit, Wait};
+use crate::watch::Watch;
 use crate::window::Explanation;
 
 /// How long after its time-out a connect may take to end.
@@ -71,7 +72,7 @@ impl<M: Manager> Pool<M> {
     }
 
     /// One of several pools with a common clock; `watch` is called when its evidence has changed.
-    pub(crate) fn start_as(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Notify>>) -> Self {
+    pub(crate) fn start_as(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Watch>>) -> Self {
         #[cfg(not(weir_loom))]
         let (budget, part) = (settings.budget.clone(), settings.part());
         let (pool, housekeeper) = Self::with_housekeeper(manager, settings, clock, watch);
@@ -83,12 +84,27 @@ impl<M: Manager> Pool<M> {
         pool
     }
 
+    /// One of several pools, in their runtime.
+    #[cfg(not(weir_loom))]
+    pub(crate) fn start_in(runtime: &Runtime, manager: M, settings: Settings, clock: Clock, watch: Arc<Watch>) -> Self {
+        let _runtime = runtime.enter();
+        Self::start_as(manager, settings, clock, Some(watch))
+    }
+
+    /// For the models, which run the housekeeper when they want to.
+    #[cfg(weir_loom)]
+    pub(crate) fn start_in(runtime: &Runtime, manager: M, settings: Settings, clock: Clock, watch: Arc<Watch>) -> Self {
+        let (pool, housekeeper) = Self::with_housekeeper(manager, settings, clock, Some(watch));
+        runtime.spawn(housekeeper);
+        pool
+    }
+
     /// A pool, and its housekeeper to be run.
     pub(crate) fn with_housekeeper(
         manager: M,
         settings: Settings,
         clock: Clock,
-        watch: Option<Arc<Notify>>,
+        watch: Option<Arc<Watch>>,
     ) -> (Self, impl Future<Output = ()> + Send + use<M>) {
         let shared = Counted::new(Shared::new(manager, settings, clock, watch));
         let end = End(Counted::clone(&shared));
@@ -434,7 +450,7 @@ impl<M: Manager> Pool<M> {
             }
             Some(Err(error)) => self.shared.failed(error),
             // Given up in the middle: nobody knows its state.
-            None => {}
+            None => self.shared.unsound(),
         }
         Box::pin(self.lend_slowly(guard, at, limit, times)).await
     }
@@ -533,6 +549,7 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: Tok
     let work = async {
         if needs_reset {
             shared.manager.reset(&mut guard).await?;
+            shared.answered();
         }
         if check {
             let begun = shared.clock.now();
@@ -550,9 +567,12 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: Tok
             guard.prepared();
             return Prepared::Ready(guard);
         }
-        Ok(Ok(false)) => {}
+        Ok(Ok(false)) => shared.unsound(),
         Ok(Err(error)) => shared.failed(error),
-        Err(_) => return Prepared::TimedOut,
+        Err(_) => {
+            shared.unsound();
+            return Prepared::TimedOut;
+        }
     }
     Prepared::Dead
 }

@@ -24,6 +24,7 @@ use crate::log;
 use crate::manager::Manager;
 use crate::settings::Settings;
 use crate::sync::{AtomicBool, Counted, Mutex, Notify};
+use crate::watch::Watch;
 use crate::window::History;
 
 pub(crate) struct Shared<M: Manager> {
@@ -46,7 +47,7 @@ pub(crate) struct Shared<M: Manager> {
     /// Tells that the pool is closed and empty.
     pub(crate) emptied: Notify,
     /// Calls the one who tends several pools, if this is one of them, when its evidence has changed.
-    watch: Option<Arc<Notify>>,
+    watch: Option<Arc<Watch>>,
     /// What the pool was like in the last seconds. Never locked together with the state.
     pub(crate) history: Mutex<History>,
 }
@@ -103,7 +104,7 @@ impl<M: Manager> Entry<M> {
 }
 
 impl<M: Manager> Shared<M> {
-    pub(crate) fn new(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Notify>>) -> Self {
+    pub(crate) fn new(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Watch>>) -> Self {
         // Under a budget it begins with nothing.
         let share = settings.budget.as_ref().map(|_| 0);
         let quota = LocalQuota::new(settings.size(share));
@@ -173,7 +174,7 @@ impl<M: Manager> Shared<M> {
     /// Calls whoever tends several pools if the evidence of this one has changed.
     pub(crate) fn tell(&self, changed: bool) {
         if let Some(watch) = self.watch.as_ref().filter(|_| changed) {
-            watch.notify_one();
+            watch.call();
         }
     }
 
@@ -243,8 +244,23 @@ impl<M: Manager> Shared<M> {
         self.update(|state, now, _| state.broker.discard(loan, reason, now));
     }
 
+    /// A connection does not answer, or not as it should: that may be the other end, of which whoever tends several pools hears.
+    pub(crate) fn unsound(&self) {
+        if let Some(watch) = &self.watch {
+            watch.failed();
+        }
+    }
+
+    /// The other end has undone what a user has left.
+    pub(crate) fn answered(&self) {
+        if let Some(watch) = &self.watch {
+            watch.succeeded();
+        }
+    }
+
     /// A connection has turned out to be dead: those of its age are suspect.
     pub(crate) fn failed(&self, error: M::Error) {
+        self.unsound();
         log::found_dead(&self.name, &error);
         let failure = Failure::Error(Arc::new(error));
         // The one before is dropped outside the lock: its end is code of the user's.

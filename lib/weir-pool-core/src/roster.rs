@@ -6,7 +6,7 @@
 //!      ▲  ▲                                                                              │
 //!      │  └──────────────────────────────────────────────────────────────────────────────┘ a connect succeeds
 //!      │ restored, or its time is over
-//!     Out   ejected, of weight 0, or removed (then it is forgotten when it is empty): from any
+//!     Out   ejected, failing its uses, of weight 0, or removed (then it is forgotten when it is empty): from any
 //! ```
 //!
 //! # Rules
@@ -116,6 +116,10 @@ pub struct Seat<'a> {
     pub standing: Standing,
     /// Until when it is ejected. In a panic it may be used all the same.
     pub ejected_until: Option<Instant>,
+    /// Until when it is left out because of its failures, unless that ends earlier. In a panic it may be used all the same.
+    pub outlier_until: Option<Instant>,
+    /// It gets callers, or would if it were not for its failures.
+    pub serves: bool,
     /// It is no longer one of the endpoints, and is forgotten when it is empty.
     pub is_leaving: bool,
     /// Its places.
@@ -128,6 +132,7 @@ struct Entry {
     endpoint: Endpoint,
     standing: Standing,
     ejected_until: Option<Instant>,
+    outlier_until: Option<Instant>,
     leaving: bool,
     /// While it warms up: since when it has had a connection.
     begun: Option<Instant>,
@@ -141,6 +146,15 @@ struct Entry {
 impl Entry {
     fn is_candidate(&self) -> bool {
         !self.leaving && self.endpoint.weight.get() > 0
+    }
+
+    fn is_ejected(&self) -> bool {
+        self.ejected_until.is_some() || self.outlier_until.is_some()
+    }
+
+    fn serves(&self) -> bool {
+        let is_in = self.standing == Standing::Up || self.outlier_until.is_some();
+        is_in && self.is_candidate() && self.ejected_until.is_none()
     }
 
     fn is_failing(&self) -> bool {
@@ -206,7 +220,9 @@ impl Roster {
             }
         }
         // Whoever comes back under the same address later is another.
-        self.entries.iter_mut().filter(|entry| entry.leaving).for_each(|entry| entry.ejected_until = None);
+        for entry in self.entries.iter_mut().filter(|entry| entry.leaving) {
+            (entry.ejected_until, entry.outlier_until) = (None, None);
+        }
         self.settle(changed, now);
     }
 
@@ -219,6 +235,7 @@ impl Roster {
             endpoint,
             standing: Standing::Warming,
             ejected_until: None,
+            outlier_until: None,
             leaving: false,
             begun: None,
             evidence: Evidence::default(),
@@ -243,6 +260,14 @@ impl Roster {
         entry.ejected_until = until;
         self.settle(false, now);
         true
+    }
+
+    /// Whoever judges endpoints by their failures leaves one out (`until` is told to those who look), or takes it back: it warms
+    /// up. An ejection ([`Roster::eject`]) goes on beside it.
+    pub fn set_outlier(&mut self, id: EndpointId, until: Option<Instant>, now: Instant) {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id && !entry.leaving) else { return };
+        entry.outlier_until = until;
+        self.settle(false, now);
     }
 
     /// What is seen of a pool, read after it has kept the limit of `order` ([`Order::order`]; 0 before the first). It counts
@@ -300,6 +325,8 @@ impl Roster {
             endpoint: &entry.endpoint,
             standing: entry.standing,
             ejected_until: entry.ejected_until,
+            outlier_until: entry.outlier_until,
+            serves: entry.serves(),
             is_leaving: entry.leaving,
             share: self.shares.share(entry.id),
         })
@@ -336,8 +363,8 @@ impl Roster {
         let (mut all, mut usable, mut ejected) = (0_u32, 0_u32, 0_u32);
         for entry in candidates {
             all += 1;
-            ejected += u32::from(entry.ejected_until.is_some());
-            usable += u32::from(entry.ejected_until.is_none() && !entry.is_failing());
+            ejected += u32::from(entry.is_ejected());
+            usable += u32::from(!entry.is_ejected() && !entry.is_failing());
         }
         ejected > 0 && f64::from(usable) / f64::from(all) < self.params.panic_threshold
     }
@@ -348,7 +375,7 @@ impl Roster {
         let panic = self.panic;
         let warm_up_max = self.params.warm_up_max;
         let entry = &mut self.entries[at];
-        let barred = !entry.is_candidate() || (entry.ejected_until.is_some() && !panic);
+        let barred = !entry.is_candidate() || (entry.is_ejected() && !panic);
         let mut standing = match entry.standing {
             _ if barred => Standing::Out,
             Standing::Out => {

@@ -215,6 +215,10 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<Shared>) {
             if open.len() >= MAX_CONNECTIONS {
                 continue;
             }
+            // Under the lock: who stops the server closes those that are in the list by then.
+            if shared.stopping.load(Ordering::Acquire) {
+                return;
+            }
             open.push((number, handle));
         }
         let shared = Arc::clone(shared);

@@ -3,25 +3,28 @@
 //! Everything happens under one lock, which callers do not take; the locks of the pools are taken within it, one at a time.
 //! Neither code of the user's nor a waker runs under it: managers are made before, callers are told afterwards.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use tokio::time::sleep_until;
 use weir_balance::{Avoid, Load, Member};
 use weir_core::{Address, Endpoint, EndpointId, Instant};
 use weir_pool_core::{Evidence, Output, Roster, RosterParams};
+use weir_resilience::OutlierParams;
+use weir_resilience::outlier::{self, Detector};
 
 use crate::clock::Clock;
 use crate::error::{AcquireError, Refused};
+use crate::log;
 use crate::manager::Manager;
 use crate::pool::Pool;
 use crate::settings::Settings;
+use crate::sync::{Mutex, MutexGuard, Notify, Published, Runtime, sleep_until};
+use crate::watch::Watch;
 
 use super::error::DuplicateEndpoint;
 use super::snapshot::{EndpointSnapshot, EndpointsSnapshot};
@@ -34,7 +37,7 @@ const ROUNDS_MAX: usize = 8;
 pub(super) type Factory<M> = Box<dyn Fn(&Endpoint) -> M + Send + Sync>;
 
 pub(crate) struct Core<M: Manager> {
-    view: ArcSwap<View<M>>,
+    view: Published<View<M>>,
     control: Mutex<Control<M>>,
     factory: Factory<M>,
     balance: weir_balance::Params,
@@ -42,10 +45,11 @@ pub(crate) struct Core<M: Manager> {
     settings: Settings,
     /// The name of the whole.
     name: Arc<str>,
-    runtime: Handle,
-    seeds: AtomicU64,
+    pub(crate) runtime: Runtime,
     /// Called by pools whose evidence has changed.
     watch: Arc<Notify>,
+    /// Failures in a row that are reported; 0 = never.
+    failures_max: u32,
     /// Tells callers that wait for an endpoint that there is another view.
     pub(super) published: Notify,
     pub(super) clock: Clock,
@@ -56,6 +60,7 @@ pub(crate) struct Core<M: Manager> {
 
 struct Control<M: Manager> {
     roster: Roster,
+    detector: Detector,
     sites: BTreeMap<EndpointId, Seat<M>>,
     /// Managers of newcomers.
     managers: BTreeMap<Address, M>,
@@ -68,6 +73,8 @@ struct Seat<M: Manager> {
     order: u64,
     /// What the roster was told last, and for which order.
     told: Option<(u64, Evidence)>,
+    /// How often it was ejected because of its failures.
+    ejections: u64,
 }
 
 /// Whom to tell when the lock is free again, and what goes then.
@@ -87,6 +94,7 @@ impl<M: Manager> Core<M> {
     pub(super) fn start(
         settings: Settings,
         params: RosterParams,
+        outliers: OutlierParams,
         balance: weir_balance::Params,
         factory: Factory<M>,
     ) -> Arc<Self> {
@@ -98,11 +106,12 @@ impl<M: Manager> Core<M> {
             panic: false,
             closed: false,
         };
-        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &settings.name);
+        let failures_max = if outliers.enabled { outliers.consecutive_failures } else { 0 };
         let core = Arc::new(Self {
-            view: ArcSwap::from_pointee(empty),
+            view: Published::from_pointee(empty),
             control: Mutex::new(Control {
                 roster: Roster::new(params),
+                detector: Detector::new(outliers),
                 sites: BTreeMap::new(),
                 managers: BTreeMap::new(),
                 closed: false,
@@ -110,9 +119,9 @@ impl<M: Manager> Core<M> {
             factory,
             balance,
             name: Arc::clone(&settings.name),
-            runtime: Handle::current(),
-            seeds: AtomicU64::new(seed),
+            runtime: Runtime::current(),
             watch: Arc::new(Notify::new()),
+            failures_max,
             published: Notify::new(),
             clock,
             acquire_timeout: settings.acquire_timeout,
@@ -130,8 +139,7 @@ impl<M: Manager> Core<M> {
         avoid: Avoid,
         now: Instant,
     ) -> Pick<M> {
-        let seed = self.seeds.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        self.view.load().pick(key, only, avoid, now, seed)
+        self.view.load().pick(key, only, avoid, now, seed())
     }
 
     pub(super) fn set_endpoints(&self, endpoints: Vec<Endpoint>) -> Result<(), DuplicateEndpoint> {
@@ -170,8 +178,23 @@ impl<M: Manager> Core<M> {
 
     /// Changes the roster and carries out what follows.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Roster, Instant) -> T) -> T {
+        self.change_all(|control, now| change(&mut control.roster, now))
+    }
+
+    /// Ends all ejections of an endpoint. False if there is none of that address.
+    pub(super) fn restore(&self, address: &Address) -> bool {
+        self.change_all(|control, now| {
+            let there = control.roster.seats().find(|seat| seat.endpoint.address == *address).map(|seat| seat.id);
+            if let Some(id) = there {
+                control.absolve(id, now);
+            }
+            control.roster.restore(address, now)
+        })
+    }
+
+    fn change_all<T>(&self, change: impl FnOnce(&mut Control<M>, Instant) -> T) -> T {
         let mut control = self.lock();
-        let result = change(&mut control.roster, self.clock.now());
+        let result = change(&mut control, self.clock.now());
         let told = self.settle(&mut control);
         drop(control);
         self.tell(told);
@@ -179,7 +202,7 @@ impl<M: Manager> Core<M> {
     }
 
     /// Closes all pools for good.
-    pub(super) fn shut(&self) {
+    pub(crate) fn shut(&self) {
         let mut control = self.lock();
         if std::mem::replace(&mut control.closed, true) {
             return;
@@ -215,11 +238,13 @@ impl<M: Manager> Core<M> {
         let control = self.lock();
         let now = self.clock.now();
         let endpoints = control.roster.seats().filter_map(|seat| {
-            let site = &control.sites.get(&seat.id)?.site;
+            let Seat { site, ejections, .. } = control.sites.get(&seat.id)?;
             Some(EndpointSnapshot {
                 endpoint: seat.endpoint.clone(),
                 standing: seat.standing,
-                ejected_for: seat.ejected_until.map(|until| until.since(now)),
+                ejected_for: seat.ejected_until.max(seat.outlier_until).map(|until| until.since(now)),
+                outlier: seat.outlier_until.is_some(),
+                outlier_ejections: *ejections,
                 leaving: seat.is_leaving,
                 share: seat.share.target,
                 in_flight: site.load.in_flight(),
@@ -275,7 +300,8 @@ impl<M: Manager> Core<M> {
         }
         control.roster.handle_timeout(self.clock.now());
         let told = self.settle(&mut control);
-        let next = control.roster.poll_timeout().unwrap_or(Instant::FAR);
+        let nexts = [control.roster.poll_timeout(), control.detector.poll_timeout()];
+        let next = nexts.into_iter().flatten().min().unwrap_or(Instant::FAR);
         drop(control);
         self.tell(told);
         Some(next)
@@ -287,6 +313,7 @@ impl<M: Manager> Core<M> {
         for _ in 0..ROUNDS_MAX {
             self.carry_out(control, &mut told);
             self.observe(control);
+            self.judge(control);
             if !self.carry_out(control, &mut told) {
                 return told;
             }
@@ -329,10 +356,45 @@ impl<M: Manager> Core<M> {
             unreachable!("made before the endpoint was set")
         };
         let settings = Settings { name: format!("{}/{}", self.name, endpoint.name).into(), ..self.settings.clone() };
-        let _runtime = self.runtime.enter();
-        let pool = Pool::start_as(manager, settings, self.clock.clone(), Some(Arc::clone(&self.watch)));
-        let site = Arc::new(Site { id, endpoint, pool, load: Arc::new(Load::new()) });
-        control.sites.insert(id, Seat { site, order: 0, told: None });
+        let watch = Arc::new(Watch::new(Arc::clone(&self.watch), self.failures_max));
+        let pool = Pool::start_in(&self.runtime, manager, settings, self.clock.clone(), Arc::clone(&watch));
+        // Until it is told to take callers its connections are checked.
+        pool.shared.update(|state, _, wake| state.broker.bar(wake));
+        let site = Arc::new(Site::new(id, endpoint, pool, Arc::new(Load::new()), watch));
+        control.sites.insert(id, Seat { site, order: 0, told: None, ejections: 0 });
+    }
+
+    /// Tells the detector who serves and who fails, and the roster what it says.
+    fn judge(&self, control: &mut Control<M>) {
+        let now = self.clock.now();
+        let Control { roster, detector, sites, .. } = control;
+        let there = |seat: &weir_pool_core::Seat<'_>| !seat.is_leaving;
+        let ids: Vec<EndpointId> = roster.seats().filter(there).map(|seat| seat.id).collect();
+        detector.set_endpoints(&ids, now);
+        // First those who serve: the last of them is not taken out.
+        let mut seats: Vec<_> = roster.seats().filter(there).map(|seat| (seat.serves, seat.id)).collect();
+        seats.sort_unstable_by_key(|(serves, _)| !serves);
+        for (serves, id) in seats {
+            detector.handle_usable(id, serves, now);
+        }
+        for (id, seat) in sites.iter() {
+            if let Some(count) = seat.site.watch.take_reported() {
+                detector.handle_consecutive(*id, count, now);
+            }
+        }
+        detector.handle_timeout(now);
+        while let Some(output) = detector.poll_output() {
+            let (id, until) = match output {
+                outlier::Output::Eject { endpoint, until, .. } => (endpoint, Some(until)),
+                outlier::Output::Restore { endpoint } => (endpoint, None),
+            };
+            if let Some(seat) = sites.get_mut(&id) {
+                seat.site.watch.forgive();
+                seat.ejections += u64::from(until.is_some());
+                log::judged(&seat.site.pool.shared.name, until.map(|until| until.since(now)));
+            }
+            roster.set_outlier(id, until, now);
+        }
     }
 
     fn observe(&self, control: &mut Control<M>) {
@@ -353,12 +415,7 @@ impl<M: Manager> Core<M> {
         for (id, endpoint) in control.roster.members() {
             let Some(seat) = control.sites.get_mut(&id) else { continue };
             if seat.site.endpoint != *endpoint {
-                seat.site = Arc::new(Site {
-                    id,
-                    endpoint: endpoint.clone(),
-                    pool: seat.site.pool.clone(),
-                    load: Arc::clone(&seat.site.load),
-                });
+                seat.site = Arc::new(seat.site.renamed(endpoint.clone()));
             }
             members.push(Arc::clone(&seat.site));
         }
@@ -380,10 +437,37 @@ impl<M: Manager> Core<M> {
     }
 }
 
+impl<M: Manager> Control<M> {
+    /// Forgets what is held against an endpoint.
+    fn absolve(&mut self, id: EndpointId, now: Instant) {
+        // The detector forgets whom it does not know any more.
+        let others: Vec<EndpointId> = self.roster.seats().map(|seat| seat.id).filter(|other| *other != id).collect();
+        self.detector.set_endpoints(&others, now);
+        if let Some(seat) = self.sites.get(&id) {
+            seat.site.watch.forgive();
+        }
+        self.roster.set_outlier(id, None, now);
+    }
+}
+
 fn with<M: Manager>(control: &mut Control<M>, id: EndpointId, act: impl FnOnce(&mut Seat<M>)) {
     if let Some(seat) = control.sites.get_mut(&id) {
         act(seat);
     }
+}
+
+/// Fresh bits for a pick. Of each thread its own: one counter for all would go from core to core with every acquire.
+#[inline]
+fn seed() -> u64 {
+    thread_local!(static NEXT: Cell<u64> = const { Cell::new(0) });
+    NEXT.with(|next| {
+        let seed = match next.get() {
+            0 => RandomState::new().hash_one(0),
+            seed => seed,
+        };
+        next.set(seed.wrapping_add(0x9E37_79B9_7F4A_7C15));
+        seed
+    })
 }
 
 /// Runs until the pools are closed.

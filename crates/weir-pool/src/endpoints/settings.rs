@@ -5,6 +5,7 @@ use std::time::Duration;
 use weir_balance::Algorithm;
 use weir_core::Endpoint;
 use weir_pool_core::RosterParams;
+use weir_resilience::OutlierParams;
 
 use crate::manager::Manager;
 use crate::settings::{Builder, SettingsError, TIMEOUT_MIN};
@@ -20,6 +21,7 @@ use super::control::Core;
 /// | `max_per_endpoint` | none but `max_size` |
 /// | `warm_up_max` | 5 s |
 /// | `panic_threshold` | 0.01: when none is left |
+/// | `outliers` | 5 failures in a row; 1 s, at most 30 s; at most half of the endpoints |
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct EndpointsBuilder {
@@ -28,6 +30,7 @@ pub struct EndpointsBuilder {
     max_per_endpoint: Option<u32>,
     warm_up_max: Duration,
     panic_threshold: f64,
+    outliers: OutlierParams,
 }
 
 impl EndpointsBuilder {
@@ -38,6 +41,12 @@ impl EndpointsBuilder {
             max_per_endpoint: None,
             warm_up_max: Duration::from_secs(5),
             panic_threshold: 0.01,
+            outliers: OutlierParams {
+                // Nobody is sent there before it has answered: it need not be long.
+                base_ejection: Duration::from_secs(1),
+                max_ejection: Duration::from_secs(30),
+                ..OutlierParams::default()
+            },
         }
     }
 
@@ -64,6 +73,24 @@ impl EndpointsBuilder {
     /// doubtful endpoints are better than none. 0.0 = never.
     pub fn panic_threshold(mut self, threshold: f64) -> Self {
         self.panic_threshold = threshold;
+        self
+    }
+
+    /// When an endpoint is left out because of its failures: those in a row, for how long (the n-th time in a row n times as long),
+    /// and how much of the endpoints at most. It is the machine that the proxy has for its endpoints. When the time is over, the
+    /// endpoint warms up as a newcomer: its connections are checked before anybody gets one, and as long as that fails it stays
+    /// out.
+    ///
+    /// A failure is
+    /// - a use that is reported ([`EndpointGuard::report_failure`](super::EndpointGuard::report_failure)) or whose connection is
+    ///   discarded ([`EndpointGuard::discard`](super::EndpointGuard::discard));
+    /// - a connection that is not what it should be when it is checked, reset or prepared, before a use or while it is idle;
+    /// - a caller whose time ends in line after a second or more in which no use there has ended well.
+    ///
+    /// A use that ends well ends the row, and so does a reset. Connects that fail are not counted: an endpoint without connections is left out for that
+    /// anyway.
+    pub fn outliers(mut self, outliers: OutlierParams) -> Self {
+        self.outliers = outliers;
         self
     }
 
@@ -103,6 +130,16 @@ impl EndpointsBuilder {
         if !(0.0..=1.0).contains(&self.panic_threshold) {
             return refuse("panic_threshold", format!("{} is not within 0 and 1", self.panic_threshold));
         }
+        let OutlierParams { consecutive_failures, base_ejection, max_ejected, .. } = self.outliers;
+        if consecutive_failures == 0 {
+            return refuse("outliers", "consecutive_failures: 0; at least 1".to_owned());
+        }
+        if base_ejection < TIMEOUT_MIN {
+            return refuse("outliers", format!("base_ejection: {base_ejection:?} is shorter than {TIMEOUT_MIN:?}"));
+        }
+        if !(0.0..=1.0).contains(&max_ejected) {
+            return refuse("outliers", format!("max_ejected: {max_ejected} is not within 0 and 1"));
+        }
         let params = RosterParams {
             total: settings.max_size,
             max_each,
@@ -111,6 +148,6 @@ impl EndpointsBuilder {
             down_after: settings.down_after,
             panic_threshold: self.panic_threshold,
         };
-        Ok(EndpointPools::start(Core::start(settings, params, self.balance, Box::new(factory))))
+        Ok(EndpointPools::start(Core::start(settings, params, self.outliers, self.balance, Box::new(factory))))
     }
 }

@@ -39,6 +39,10 @@ pub struct EndpointSnapshot {
     pub standing: Standing,
     /// For how long it is ejected yet. In a panic it may be used all the same.
     pub ejected_for: Option<Duration>,
+    /// It is ejected because of its failures (besides, or only).
+    pub outlier: bool,
+    /// How often it has been ejected because of its failures since it came.
+    pub outlier_ejections: u64,
     /// It is no longer one of the endpoints.
     pub leaving: bool,
     /// The connections that it ought to have at most; `pool.max_size` follows as the others give up theirs.
@@ -77,10 +81,13 @@ impl fmt::Display for EndpointsSnapshot {
 
 impl fmt::Display for EndpointSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, standing, ejected_for, leaving, share, pool, .. } = self;
+        let Self { endpoint, standing, ejected_for, outlier, leaving, share, pool, .. } = self;
         write!(f, "{} (weight {}): {}", endpoint.name, endpoint.weight.get(), standing.as_str())?;
         if let Some(time) = ejected_for {
             write!(f, ", ejected for {:.1} s", time.as_secs_f64())?;
+        }
+        if *outlier {
+            write!(f, " after failures")?;
         }
         if *leaving {
             write!(f, ", leaving")?;

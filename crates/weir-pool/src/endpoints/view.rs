@@ -1,34 +1,79 @@
 //! What callers pick from: an immutable list of members with their balancer.
 
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use weir_balance::{Ask, Avoid, Balancer, Load};
 use weir_core::{Endpoint, EndpointId, Instant, hash};
 
 use crate::manager::Manager;
 use crate::pool::Pool;
+use crate::watch::Watch;
 
-/// An endpoint with its pool. Made anew when the endpoint's description changes; pool and load stay.
+/// An endpoint with its pool. Made anew when the endpoint's description changes; pool, load and watch stay.
+///
+/// In this order in memory: the count of who holds it is just before `progress`, so that a use which ends well writes to no
+/// further cache line.
+#[repr(C)]
 pub(super) struct Site<M: Manager> {
+    /// Changes when a use ends well.
+    progress: AtomicU32,
     pub(super) id: EndpointId,
     pub(super) endpoint: Endpoint,
     pub(super) pool: Pool<M>,
     pub(super) load: Arc<Load>,
+    pub(super) watch: Arc<Watch>,
 }
 
-/// A caller that uses or awaits a connection of an endpoint.
-pub(super) struct InFlight(Arc<Load>);
+impl<M: Manager> Site<M> {
+    pub(super) fn new(id: EndpointId, endpoint: Endpoint, pool: Pool<M>, load: Arc<Load>, watch: Arc<Watch>) -> Self {
+        Self { progress: AtomicU32::new(0), id, endpoint, pool, load, watch }
+    }
 
-impl InFlight {
-    pub(super) fn begin<M: Manager>(site: &Site<M>) -> Self {
-        site.load.begin();
-        Self(Arc::clone(&site.load))
+    /// The same with another description.
+    pub(super) fn renamed(&self, endpoint: Endpoint) -> Self {
+        Self::new(self.id, endpoint, self.pool.clone(), Arc::clone(&self.load), Arc::clone(&self.watch))
+    }
+
+    /// A number that changes when a use ends well.
+    #[inline]
+    pub(super) fn progress(&self) -> u32 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    /// A use has ended well.
+    #[inline]
+    pub(super) fn succeeded(&self) {
+        // Of two at once one may be lost: the number has changed all the same.
+        self.progress.store(self.progress().wrapping_add(1), Ordering::Relaxed);
+        self.watch.succeeded();
     }
 }
 
-impl Drop for InFlight {
+/// A caller that uses or awaits a connection of an endpoint.
+pub(super) struct InFlight<M: Manager>(Arc<Site<M>>);
+
+impl<M: Manager> InFlight<M> {
+    #[inline]
+    pub(super) fn begin(site: Arc<Site<M>>) -> Self {
+        site.load.begin();
+        Self(site)
+    }
+}
+
+impl<M: Manager> Deref for InFlight<M> {
+    type Target = Site<M>;
+
+    fn deref(&self) -> &Site<M> {
+        &self.0
+    }
+}
+
+impl<M: Manager> Drop for InFlight<M> {
+    #[inline]
     fn drop(&mut self) {
-        self.0.end();
+        self.0.load.end();
     }
 }
 

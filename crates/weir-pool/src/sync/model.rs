@@ -2,6 +2,7 @@
 
 use std::future::{Future, Pending, pending, poll_fn};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex as Unseen};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -109,4 +110,55 @@ pub(crate) fn sleep_until(_: Instant) -> Pending<()> {
 pub(crate) async fn timeout<F: Future>(_: Duration, future: F) -> Result<F::Output, ()> {
     let mut future = std::pin::pin!(future);
     Ok(poll_fn(|cx| future.as_mut().poll(cx)).await)
+}
+
+pub(crate) async fn timeout_at<F: Future>(_: Instant, future: F) -> Result<F::Output, ()> {
+    timeout(Duration::MAX, future).await
+}
+
+/// What `arc_swap` promises, and no more: who loads gets one whole value, the last stored or a later one.
+pub(crate) struct Published<T>(Mutex<Arc<T>>);
+
+impl<T> Published<T> {
+    pub(crate) fn from_pointee(value: T) -> Self {
+        Self(Mutex::new(Arc::new(value)))
+    }
+
+    pub(crate) fn load_full(&self) -> Arc<T> {
+        Arc::clone(&self.0.lock().unwrap())
+    }
+
+    pub(crate) fn load(&self) -> Arc<T> {
+        self.load_full()
+    }
+
+    pub(crate) fn store(&self, value: Arc<T>) {
+        let before = std::mem::replace(&mut *self.0.lock().unwrap(), value);
+        // Outside the lock, as its end is the end of others.
+        drop(before);
+    }
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Keeps what is spawned until the model lets it run: each task on a thread of its own would be more than loom can follow.
+#[derive(Clone, Default)]
+pub(crate) struct Runtime(Arc<Unseen<Vec<Task>>>);
+
+impl Runtime {
+    pub(crate) fn current() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.lock().unwrap().push(Box::pin(task));
+    }
+
+    /// Polls each task once; those that have ended are gone.
+    pub(crate) fn run(&self) {
+        let mut tasks = std::mem::take(&mut *self.0.lock().unwrap());
+        let mut cx = Context::from_waker(Waker::noop());
+        tasks.retain_mut(|task| task.as_mut().poll(&mut cx).is_pending());
+        self.0.lock().unwrap().extend(tasks);
+    }
 }

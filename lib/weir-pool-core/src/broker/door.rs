@@ -24,6 +24,11 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.set_open();
     }
 
+    /// Whether [`Broker::bar`] holds.
+    pub fn is_barred(&self) -> bool {
+        self.cold.barred
+    }
+
     /// Gets in line where somebody stands who has waited since `asked`: for a caller who was turned away elsewhere. Otherwise as
     /// [`Broker::join`]. Walks over those who have asked later.
     pub fn join_since(&mut self, who: W, asked: Instant, deadline: Option<Instant>, now: Instant) -> Result<Ticket, W> {

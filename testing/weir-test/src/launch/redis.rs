@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use super::database::run;
 use super::loopback;
 use crate::{PATIENCE, Process, TempDir, free_port};
@@ -47,6 +49,22 @@ impl Redis {
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
+        }
+    }
+
+    /// Stops it where it is: its connections stay open, the kernel accepts others, and nothing is answered.
+    pub fn pause(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Redis::pause`].
+    pub fn go_on(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        if let Some(process) = &mut self.process {
+            process.signal(signal);
         }
     }
 
