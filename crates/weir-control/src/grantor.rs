@@ -34,7 +34,9 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use weir_core::Instant;
-use weir_pool_core::budget::{Amount, Claim, Grant, Grantor, GrantorParams, MEMBERS_MAX, Refused, WAITS_PER_LEASE, is_name};
+use weir_pool_core::budget::{
+    Amount, Claim, Grant, Grantor, GrantorParams, MEMBERS_MAX, Refused, WAITS_PER_LEASE, is_name,
+};
 use weir_telemetry::{BudgetMemberView, BudgetView};
 
 use crate::routes::{common_fields, error};

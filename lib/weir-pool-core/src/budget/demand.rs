@@ -146,7 +146,9 @@ impl Demand {
             // Before the oldest that is known, the line was as long as now, for all that is known.
             let before = if slices < self.known { self.back(slices + 1).waiting } else { now.waiting };
             let load = self.load(span, busy, before, now.waiting);
-            let agrees = |(other, part): &(u64, u64)| other.abs_diff(load) <= SWINGS_TENTHS * apart(load, self.hold, *part, span) / 10;
+            let agrees = |(other, part): &(u64, u64)| {
+                other.abs_diff(load) <= SWINGS_TENTHS * apart(load, self.hold, *part, span) / 10
+            };
             if !shorter.iter().all(agrees) {
                 break;
             }

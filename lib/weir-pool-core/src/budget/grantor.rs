@@ -130,7 +130,14 @@ impl Grantor {
         let floors = params.floors.min(params.total);
         let floor_lease = params.floor_lease.max(params.lease.saturating_mul(2));
         let params = GrantorParams { total: params.total.min(CONNECTIONS_MAX), floors, floor_lease, ..params };
-        Self { unknown: params.total, unknown_floors: floors, params, members: BTreeMap::new(), started: now, news: false }
+        Self {
+            unknown: params.total,
+            unknown_floors: floors,
+            params,
+            members: BTreeMap::new(),
+            started: now,
+            news: false,
+        }
     }
 
     /// The settings.
@@ -183,7 +190,8 @@ impl Grantor {
         let is_told = grant.share != claim.held || grant.floor != claim.floor_held;
         if is_told || self.is_settling(now) {
             // Who has to close something is asked again, and not at once; who has got something has the next claim to wait with.
-            let renew_after = if grant.share >= claim.held && !self.is_settling(now) { Duration::ZERO } else { grant.renew_after };
+            let renew_after =
+                if grant.share >= claim.held && !self.is_settling(now) { Duration::ZERO } else { grant.renew_after };
             return Ok(Some(Grant { renew_after, ..grant }));
         }
         if let Some(entry) = self.members.get_mut(name) {

@@ -46,19 +46,16 @@ fn params(size: u32) -> BrokerParams {
 }
 
 impl Pool {
-    /// A pool that may have `size` connections; if `warm`, it opens them at once.
-    pub(crate) fn new(size: u32, warm: bool, callers: Vec<Caller>, seed: u64, later: &mut Later) -> Self {
+    /// A pool that may have no connections yet.
+    pub(crate) fn new(callers: Vec<Caller>, seed: u64, later: &mut Later) -> Self {
         let mut pool = Self {
-            broker: Broker::new(params(size), LocalQuota::new(size), seed),
+            broker: Broker::new(params(0), LocalQuota::new(0), seed),
             tickets: vec![None; callers.len()],
             callers,
             rng: Rng::new(seed),
             visit_at: Instant::FAR,
             waits: Vec::new(),
         };
-        if warm {
-            pool.broker.warm_up(size);
-        }
         pool.next_caller(0, later);
         pool.visit(Instant::ZERO, later);
         pool
@@ -144,7 +141,10 @@ impl Pool {
         }
         for slot in todo.open {
             let micros = CONNECT.as_micros() as u64;
-            later.push((now + Duration::from_micros(micros / 2 + self.rng.below(micros * 3 / 2)), Event::Connected(slot)));
+            later.push((
+                now + Duration::from_micros(micros / 2 + self.rng.below(micros * 3 / 2)),
+                Event::Connected(slot),
+            ));
         }
         for (slot, (), reason) in todo.close {
             later.push((now + CLOSE, Event::Closed(slot, reason)));

@@ -69,7 +69,8 @@ fn it_says_what_is_open_and_says_so_soon_when_that_falls() {
 #[test]
 fn it_says_what_is_new() {
     let mut member = granted();
-    let ask = |member: &mut Member, demand, now| member.poll_claim(20, Amount::milli(demand), 40, at(now)).map(|c| c.seq);
+    let ask =
+        |member: &mut Member, demand, now| member.poll_claim(20, Amount::milli(demand), 40, at(now)).map(|c| c.seq);
     assert_eq!(ask(&mut member, 5_499, 900), None);
     assert_eq!(ask(&mut member, 5_500, 900), Some(2));
     assert_eq!((ask(&mut member, 9_000, 919), ask(&mut member, 9_000, 920)), (None, Some(3)));
