@@ -3,6 +3,7 @@
 //!
 //! The table of `docs/concept/budget.md` is printed by
 //! `cargo test --release -p weir-pool-core --test waits -- --ignored --nocapture`.
+#![allow(clippy::print_stdout, reason = "tables for people")]
 
 mod pool;
 mod world;

@@ -129,7 +129,7 @@ pub(crate) struct World {
 }
 
 enum Budget {
-    Local(Local),
+    Local(Box<Local>),
     Remote(Box<Remote>),
 }
 
@@ -160,7 +160,7 @@ impl World {
     /// A budget within a process.
     pub(crate) fn local(callers: [Vec<Caller>; 2], seed: u64) -> Self {
         let local = Local { demands: [Demand::new(), Demand::new()], shares: [0; 2] };
-        let mut world = Self::new(callers, Budget::Local(local), seed);
+        let mut world = Self::new(callers, Budget::Local(Box::new(local)), seed);
         world.push(Instant::ZERO, What::Look);
         world
     }
@@ -248,7 +248,8 @@ impl World {
 
     fn look(&mut self) {
         let now = self.now;
-        let Budget::Local(Local { demands, shares }) = &mut self.budget else { return };
+        let Budget::Local(local) = &mut self.budget else { return };
+        let Local { demands, shares } = &mut **local;
         let mut parted: Vec<Parted> = (0..2)
             .map(|index| {
                 let pool = &self.pools[index];
