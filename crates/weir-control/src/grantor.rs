@@ -11,13 +11,16 @@
 //! address is bound (which only one process can), and it grants nothing any more before the address is given up. Members
 //! take a refused connection for a proof that no grantor runs.
 //!
-//! Bounds: those of the observation listener, [`CLAIM_BYTES`] per claim, and the machine's numbers of members and bytes of names.
+//! An answer that would only repeat what the member holds is kept back for as long as the claim says (`wait_ms`, at most a tenth of
+//! the lease), and given as soon as there is news: so that shares move when the load does, and not at the next renewal.
+//!
+//! Bounds: those of the observation listener, [`CLAIM_BYTES`] per claim, `WAITING_MAX` kept back, and the machine's numbers of members and bytes of names.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant as Clock;
+use std::time::{Duration, Instant as Clock};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -28,15 +31,22 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use weir_core::Instant;
-use weir_pool_core::budget::{Amount, Claim, Grant, Grantor, GrantorParams, MEMBERS_MAX, Refused, is_name};
+use weir_pool_core::budget::{
+    Amount, Claim, Grant, Grantor, GrantorParams, MEMBERS_MAX, Refused, WAITS_PER_LEASE, is_name,
+};
 use weir_telemetry::{BudgetMemberView, BudgetView};
 
 use crate::routes::{common_fields, error};
-use crate::server::{Bounds, serve_router};
+use crate::server::{Bounds, MAX_CONNECTIONS, serve_router};
 
 /// Bytes of a claim at most.
 pub const CLAIM_BYTES: usize = 4 * 1_024;
+
+/// Answers kept back at most, so that connections are left for others; more are given at once.
+const WAITING_MAX: usize = MAX_CONNECTIONS / 2;
 
 /// The grantor of the budgets of this process.
 #[derive(Debug)]
@@ -52,14 +62,58 @@ struct Budget {
     grantor: Grantor,
     claims: u64,
     refused: u64,
+    /// Whom to answer: by member, with the number of its claim.
+    waiting: BTreeMap<Box<str>, (u64, oneshot::Sender<Grant>)>,
+}
+
+/// An answer, now or later.
+enum Answer {
+    Now(Grant),
+    Later(oneshot::Receiver<Grant>),
+}
+
+impl Budget {
+    fn claim(&mut self, name: &str, claim: &Claim, waits: bool, now: Instant) -> Result<Answer, Refused> {
+        self.claims += 1;
+        let answer = if waits {
+            self.grantor.handle_patient_claim(name, claim, now)
+        } else {
+            self.grantor.handle_claim(name, claim, now).map(Some)
+        };
+        self.refused += u64::from(answer.is_err());
+        let answer = answer.map(|grant| {
+            grant.map_or_else(
+                || {
+                    let (answers, answer) = oneshot::channel();
+                    self.waiting.insert(name.into(), (claim.seq, answers));
+                    Answer::Later(answer)
+                },
+                Answer::Now,
+            )
+        });
+        self.answer(now);
+        answer
+    }
+
+    /// Answers those who have waited for news, if there is any.
+    fn answer(&mut self, now: Instant) {
+        for (name, seq, grant) in self.grantor.poll_grants(now) {
+            if let Some((_, answers)) = self.waiting.remove(&name).filter(|(waiting, _)| *waiting == seq) {
+                // One that is gone says in its next claim that it holds less.
+                let _ = answers.send(grant);
+            }
+        }
+    }
 }
 
 impl Grantors {
     /// A grantor of these budgets. To be called after the address is bound: from now on it waits a lease for members that it
     /// does not know.
     pub fn new(token: Option<Arc<str>>, budgets: impl IntoIterator<Item = (Arc<str>, GrantorParams)>) -> Self {
-        let budget =
-            |(name, params)| (name, Budget { grantor: Grantor::new(params, Instant::ZERO), claims: 0, refused: 0 });
+        let budget = |(name, params)| {
+            let grantor = Grantor::new(params, Instant::ZERO);
+            (name, Budget { grantor, claims: 0, refused: 0, waiting: BTreeMap::new() })
+        };
         let budgets = budgets.into_iter().map(budget).collect();
         Self { start: Clock::now(), token, budgets: Mutex::new(Some(budgets)) }
     }
@@ -78,6 +132,17 @@ impl Grantors {
         let now = self.now();
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         budgets.iter_mut().flatten().map(|(name, budget)| view(name, budget, now)).collect()
+    }
+
+    /// One that waits has no answer any more, whoever gave it up.
+    fn has_room(&self) -> bool {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let budgets = budgets.iter_mut().flatten();
+        let waiting = budgets.map(|(_, budget)| {
+            budget.waiting.retain(|_, (_, answers)| !answers.is_closed());
+            budget.waiting.len()
+        });
+        waiting.sum::<usize>() < WAITING_MAX
     }
 
     /// Does something with a budget.
@@ -192,8 +257,8 @@ fn is_same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && differing == 0
 }
 
+/// Fields that are not known are passed over: a member may be newer than its grantor.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ClaimBody {
     member: String,
     seq: u64,
@@ -203,6 +268,9 @@ struct ClaimBody {
     weight: u32,
     demand: f64,
     max: u32,
+    /// For how long an answer without news may be kept back.
+    #[serde(default)]
+    wait_ms: u64,
 }
 
 async fn renew(State(grantors): Shared, Path(name): Path<String>, body: Bytes) -> Response {
@@ -214,31 +282,67 @@ async fn renew(State(grantors): Shared, Path(name): Path<String>, body: Bytes) -
         let message = "`member` has 1 to 128 letters, digits, `.`, `_` or `-`";
         return error(StatusCode::BAD_REQUEST, "bad_member", message);
     }
-    let ClaimBody { seq, held, floor_held, floor, weight, demand, max, .. } = body;
+    let ClaimBody { seq, held, floor_held, floor, weight, demand, max, wait_ms, .. } = body;
     // A fraction that is no number of connections is read as the nearest that is one.
     let demand = Amount::milli((demand * 1_000.0).clamp(0.0, f64::from(u32::MAX)) as u32);
     let claim = Claim { seq, held, floor_held, floor, weight, demand, max };
-    let answer = grantors.with(&name, |_, budget, now| {
-        budget.claims += 1;
-        let answer = budget.grantor.handle_claim(&body.member, &claim, now);
-        budget.refused += u64::from(answer.is_err());
-        answer
-    });
-    match answer {
-        Ok(Ok(grant)) => Json(grant_json(&grant)).into_response(),
-        Ok(Err(Refused::Stale)) => {
-            error(StatusCode::CONFLICT, "stale_claim", "a later claim of this member has been read: `seq` has to grow")
+    let waits = wait_ms > 0 && grantors.has_room();
+    let answer = grantors.with(&name, |_, budget, now| budget.claim(&body.member, &claim, waits, now));
+    let grant = match answer {
+        Ok(Ok(Answer::Now(grant))) => Ok(grant),
+        Ok(Ok(Answer::Later(answer))) => grantors.later(&name, &body.member, seq, answer, wait_ms).await,
+        Ok(Err(refused)) => Err(refusal(refused)),
+        Err(none) => Err(none.into_response()),
+    };
+    grant.map_or_else(|refusal| refusal, |grant| Json(grant_json(&grant)).into_response())
+}
+
+impl Grantors {
+    /// The answer to a claim that waits for news, or that it has waited for long enough.
+    async fn later(
+        &self,
+        budget: &str,
+        member: &str,
+        seq: u64,
+        mut answer: oneshot::Receiver<Grant>,
+        wait_ms: u64,
+    ) -> Result<Grant, Response> {
+        let most = self.with(budget, |_, budget, _| budget.grantor.params().lease / WAITS_PER_LEASE);
+        let most = most.map_err(NoBudget::into_response)?;
+        if let Ok(granted) = timeout(most.min(Duration::from_millis(wait_ms)), &mut answer).await {
+            // Without an answer: the grantor is stopping, or the member has claimed again.
+            return match (granted, self.with(budget, |_, _, _| ())) {
+                (Ok(grant), _) => Ok(grant),
+                (Err(_), Err(none)) => Err(none.into_response()),
+                (Err(_), Ok(())) => Err(refusal(Refused::Stale)),
+            };
         }
-        Ok(Err(Refused::Full)) => {
+        let granted = self.with(budget, |_, budget, now| {
+            let granted = budget.grantor.handle_impatience(member, seq, now);
+            budget.answer(now);
+            granted
+        });
+        // It may have come in the meantime.
+        let granted = granted.map_err(NoBudget::into_response)?.or_else(|| answer.try_recv().ok());
+        granted.ok_or_else(|| refusal(Refused::Stale))
+    }
+}
+
+fn refusal(refused: Refused) -> Response {
+    match refused {
+        Refused::Stale => {
+            let message = "a later claim of this member has been read: `seq` has to grow";
+            error(StatusCode::CONFLICT, "stale_claim", message)
+        }
+        Refused::Full => {
             let message = format!("this budget has {MEMBERS_MAX} members");
             error(StatusCode::SERVICE_UNAVAILABLE, "too_many_members", &message)
         }
-        Err(none) => none.into_response(),
     }
 }
 
 fn grant_json(grant: &Grant) -> serde_json::Value {
-    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
         "share": grant.share,
         "floor": grant.floor,
@@ -258,7 +362,12 @@ async fn leave(
     Path((name, member)): Path<(String, String)>,
     Query(Leave { seq }): Query<Leave>,
 ) -> Response {
-    match grantors.with(&name, |_, budget, now| budget.grantor.handle_leave(&member, seq, now)) {
+    let left = grantors.with(&name, |_, budget, now| {
+        let left = budget.grantor.handle_leave(&member, seq, now);
+        budget.answer(now);
+        left
+    });
+    match left {
         Ok(true) => StatusCode::NO_CONTENT.into_response(),
         Ok(false) => error(StatusCode::NOT_FOUND, "no_such_member", "no member of this name, or it has claimed since"),
         Err(none) => none.into_response(),

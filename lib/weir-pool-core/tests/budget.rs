@@ -24,10 +24,14 @@ fn the_sum_never_exceeds_the_total() {
         }
         // When all is well again, all of it is used again.
         world.calm();
-        world.run(Duration::from_secs(60 + 10 + 10));
-        assert!(world.sum() <= world::TOTAL, "seed {seed}: {}", world.explain());
-        let granted = world.granted();
-        assert_eq!(granted, world::TOTAL, "seed {seed}: {}", world.explain());
+        world.run(Duration::from_secs(60 + 10 + 5));
+        // One connection or another may be on its way from one to the other at any time.
+        let all = (0..5 * 50).any(|_| {
+            world.step();
+            assert!(world.sum() <= world::TOTAL, "seed {seed}: {}", world.explain());
+            world.granted() == world::TOTAL
+        });
+        assert!(all, "seed {seed}: {}", world.explain());
         seen.add(&world.seen);
     }
     // The simulation has been where it hurts.

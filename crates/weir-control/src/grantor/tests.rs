@@ -8,7 +8,7 @@ use super::*;
 /// A grantor on a port of its own, whose wait at the start is over.
 struct Running {
     address: SocketAddr,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -21,7 +21,7 @@ impl Running {
         let mut grantors = Grantors::new(token.map(Arc::from), [(Arc::from("db"), params)]);
         grantors.start -= Duration::from_mins(1);
         let grantors = Arc::new(grantors);
-        let (stop, stopping) = tokio::sync::oneshot::channel();
+        let (stop, stopping) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let shutdown = async { drop(stopping.await) };
@@ -98,6 +98,28 @@ fn what_is_no_claim_is_refused_and_says_why() {
     assert_eq!(error_of(&elsewhere), (404, "no_such_budget"));
     assert_eq!(error_of(&grantor.ask("GET", "/", "", "")), (404, "not_found"));
     assert_eq!(error_of(&grantor.ask("PUT", "/v1/budget/db", "", "")), (405, "method_not_allowed"));
+}
+
+/// One that waits is answered when another's claim concerns it, and otherwise when it has waited for long enough.
+#[test]
+fn an_answer_without_news_is_kept_back() {
+    let grantor = Running::start(None);
+    let waiting = |member: &str, seq, held| {
+        claim(member, seq, held).replace("\"floor_held\":0", "\"floor_held\":1").replace('}', ",\"wait_ms\":60000}")
+    };
+    assert_eq!(grantor.claim(1, 0).1["share"], 40);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| grantor.ask("POST", "/v1/budget/db/renew", "", &waiting("a", 2, 40)));
+        let claims = || grantor.ask("GET", "/v1/budget/db", "", "").1["claims"].as_u64();
+        weir_test::eventually(Duration::from_secs(10), "it waits", || claims() == Some(2));
+        let (status, other) = grantor.ask("POST", "/v1/budget/db/renew", "", &claim("b", 1, 0));
+        assert_eq!((status, other["share"].as_u64()), (200, Some(0)), "{other}");
+        let (status, told) = first.join().unwrap();
+        assert_eq!((status, told["share"].as_u64()), (200, Some(20)), "{told}");
+    });
+    // A tenth of a lease is the longest; a later claim ends it as well.
+    let (status, held) = grantor.ask("POST", "/v1/budget/db/renew", "", &waiting("a", 3, 20));
+    assert_eq!((status, held["share"].as_u64()), (200, Some(20)), "{held}");
 }
 
 #[test]

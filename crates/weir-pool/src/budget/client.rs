@@ -46,16 +46,17 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Claims a share.
+/// Claims a share. An answer that brings no news may be kept back for as long as `patience`.
 ///
 /// # Cancel safety
 /// Dropped, it closes its connection; the claim may still be read.
-pub(super) async fn claim(to: &To<'_>, member: &str, claim: &Claim) -> Result<Grant, Failure> {
+pub(super) async fn claim(to: &To<'_>, member: &str, claim: &Claim, patience: Duration) -> Result<Grant, Failure> {
     let Claim { seq, held, floor_held, floor, weight, demand, max } = claim;
     let demand = f64::from(demand.as_milli()) / 1_000.0;
+    let wait = patience.as_millis();
     let body = format!(
         "{{\"member\":\"{member}\",\"seq\":{seq},\"held\":{held},\"floor_held\":{floor_held},\"floor\":{floor},\
-         \"weight\":{weight},\"demand\":{demand},\"max\":{max}}}"
+         \"weight\":{weight},\"demand\":{demand},\"max\":{max},\"wait_ms\":{wait}}}"
     );
     let path = format!("/v1/budget/{}/renew", to.budget);
     read_grant(&exchange(to, "POST", &path, &body).await?)

@@ -7,13 +7,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant as TokioInstant, sleep};
 use weir_core::Instant;
-use weir_pool_core::budget::{CONNECTIONS_MAX, Demand, Want, allocate, damp};
+use weir_pool_core::budget::{CONNECTIONS_MAX, Demand, Parted, Want, part};
 
-use super::{Governed, LOOK, Load, Part};
+use super::{Governed, LOOK, LOOK_SOON, Part};
 use crate::settings::SettingsError;
-
-/// Between two partings.
-const PART_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) struct Local {
     total: u32,
@@ -25,7 +22,8 @@ pub(super) struct Local {
 struct State {
     members: Vec<LocalMember>,
     looked: Instant,
-    parted: Instant,
+    /// Connections are on their way from one pool to another.
+    moving: bool,
 }
 
 struct LocalMember {
@@ -33,8 +31,6 @@ struct LocalMember {
     part: Part,
     demand: Demand,
     share: u32,
-    /// Since when it has this share.
-    since: Instant,
 }
 
 impl Local {
@@ -57,91 +53,64 @@ impl Local {
     pub(super) fn join(&self, pool: Weak<dyn Governed>, part: Part) {
         let now = self.now();
         let mut state = self.lock();
-        state.members.push(LocalMember { pool, part, demand: Demand::new(), share: 0, since: now });
+        state.members.push(LocalMember { pool, part, demand: Demand::new(), share: 0 });
         state.part(self.total, now);
     }
 
-    /// Looks at all pools if it is time, and parts anew if it is time for that.
-    fn look(&self) {
+    /// Looks at all pools if it is time, and parts anew. Returns when to look again.
+    fn look(&self) -> Duration {
         let now = self.now();
         let mut state = self.lock();
         // Each pool has a task that comes here.
-        if now.since(state.looked) < LOOK / 2 {
-            return;
-        }
-        state.looked = now;
-        let mut lacking = false;
-        let before = state.members.len();
-        state.members.retain_mut(|member| {
-            let Some(pool) = member.pool.upgrade() else { return false };
-            let load = pool.load();
-            member.demand.record(load.busy, load.waiting, load.hold, now);
-            lacking |= load.waiting > 0 && load.busy >= member.share && member.share < load.max;
-            !load.over
-        });
-        if lacking || state.members.len() < before || now.since(state.parted) >= PART_EVERY {
+        if now.since(state.looked) >= state.pause() / 2 {
             state.part(self.total, now);
         }
+        state.pause()
     }
 }
 
 impl State {
-    /// Parts the connections among the pools: first takes what is to be taken, then gives what is free after that.
+    fn pause(&self) -> Duration {
+        if self.moving { LOOK_SOON } else { LOOK }
+    }
+
+    /// Looks at the pools and parts the connections among them.
     fn part(&mut self, total: u32, now: Instant) {
-        self.parted = now;
+        self.looked = now;
+        let mut alive: Vec<Arc<dyn Governed>> = Vec::with_capacity(self.members.len());
+        let mut parted = Vec::with_capacity(self.members.len());
         // A pool that is gone has no connections: they keep it alive.
-        let mut alive: Vec<(&mut LocalMember, Arc<dyn Governed>, Load)> = self
-            .members
-            .iter_mut()
-            .filter_map(|member| member.pool.upgrade().map(|pool| (member, pool)))
-            .map(|(member, pool)| {
-                let load = pool.load();
-                (member, pool, load)
-            })
-            .collect();
-        let wants: Vec<Want> = alive
-            .iter()
-            .map(|(LocalMember { part, demand, .. }, _, load)| Want {
-                floor: part.floor,
-                weight: part.weight,
-                demand: demand.get().max(load.least()),
+        self.members.retain_mut(|member| {
+            let Some(pool) = member.pool.upgrade() else { return false };
+            let load = pool.load();
+            member.demand.record(load.busy_nanos, load.waiting, load.hold, now);
+            let want = Want {
+                floor: member.part.floor,
+                weight: member.part.weight,
+                demand: member.demand.get().max(load.least()),
                 max: load.max,
-            })
-            .collect();
-        let lacking = alive.iter().zip(&wants).any(|((member, ..), want)| want.lacks(member.share));
-        let targets: Vec<u32> = allocate(total, &wants)
-            .into_iter()
-            .zip(&alive)
-            .map(|(target, (member, ..))| damp(member.share, target, lacking, now.since(member.since)))
-            .collect();
-        let mut held = 0_u32;
-        for ((member, pool, load), target) in alive.iter_mut().zip(&targets) {
-            if *target < member.share {
-                member.share = *target;
-                member.since = now;
-                load.open = pool.limit(*target);
+                share: member.share,
+            };
+            if !load.over {
+                parted.push(Parted { want, open: load.open });
+                alive.push(pool);
             }
-            held = held.saturating_add(member.share.max(load.open));
-        }
-        let mut free = total.saturating_sub(held);
-        for ((member, pool, load), target) in alive.iter_mut().zip(&targets) {
-            let mine = member.share.max(load.open);
-            let share = (*target).min(mine.saturating_add(free));
-            if share > member.share {
-                free -= share.saturating_sub(mine);
-                member.share = share;
-                member.since = now;
-                pool.limit(share);
-            }
+            !load.over
+        });
+        let settled = part(total, &mut parted, |index, share| alive.get(index).map_or(0, |pool| pool.limit(share)));
+        self.moving = !settled;
+        for (member, parted) in self.members.iter_mut().zip(&parted) {
+            member.share = parted.want.share;
         }
     }
 }
 
 /// Looks after the budget as long as the pool lives.
 pub(super) async fn keep(local: Arc<Local>, pool: Weak<dyn Governed>) {
+    let mut pause = LOOK;
     loop {
-        sleep(LOOK).await;
-        local.look();
+        sleep(pause).await;
+        pause = local.look();
         if pool.upgrade().is_none_or(|pool| pool.load().over) {
             return;
         }

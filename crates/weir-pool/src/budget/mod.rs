@@ -29,6 +29,8 @@ pub use remote::RemoteBudget;
 
 /// Between two looks at a pool.
 const LOOK: Duration = Duration::from_millis(50);
+/// … while connections are on their way from one to another.
+const LOOK_SOON: Duration = Duration::from_millis(10);
 
 /// A number of connections that pools share. A handle: clones are the same budget.
 ///
@@ -74,6 +76,8 @@ struct Load {
     open: u32,
     busy: u32,
     waiting: u32,
+    /// For how long connections have been in use until now, all of them added up.
+    busy_nanos: u64,
     /// How long a connection is held on average; zero if unknown.
     hold: Duration,
     /// What it can use at most.
@@ -165,6 +169,7 @@ impl<M: Manager> Governed for Shared<M> {
             open: weir_pool_core::Quota::granted(state.broker.quota()),
             busy: stats.pool.busy,
             waiting: stats.waiting,
+            busy_nanos: stats.busy_nanos,
             // Uses that never end say it by their age.
             hold: stats.hold.max(stats.age),
             max: state.settings.max_size,

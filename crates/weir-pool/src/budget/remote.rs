@@ -11,7 +11,7 @@ use weir_core::Instant;
 use weir_pool_core::budget::{Claim, Demand, Grant, Member, MemberParams, NAME_BYTES_MAX, is_name};
 
 use super::client::{self, Failure};
-use super::{Governed, LOOK, Part};
+use super::{Governed, LOOK, LOOK_SOON, Part};
 use crate::settings::SettingsError;
 
 /// Bytes that are left for what makes a member's name unique.
@@ -128,6 +128,7 @@ pub(super) async fn keep(remote: Arc<RemoteBudget>, pool: Weak<dyn Governed>, pa
         machine: Member::new(params, now()),
         demand: Demand::new(),
         looked: Instant::ZERO,
+        closing: false,
         pool: pool_name,
         trouble: false,
     };
@@ -135,15 +136,17 @@ pub(super) async fn keep(remote: Arc<RemoteBudget>, pool: Weak<dyn Governed>, pa
     loop {
         // Not held across the wait: the last handle closes the pool.
         let Some(strong) = pool.upgrade() else { break };
-        let turn = state.turn(&*strong, now(), answer.is_some());
+        let turn = state.turn(&*strong, now());
         drop(strong);
         if matches!(turn, Turn::Over) {
             break;
         }
         if let Turn::Claim(claim) = turn {
             let (remote, name, within) = (Arc::clone(&remote), name.clone(), state.machine.answer_within());
+            let patience = state.machine.patience();
+            // One that was under way is given up.
             answer = Some(Box::pin(async move {
-                let granted = timeout(within, client::claim(&remote.to(), &name, &claim)).await;
+                let granted = timeout(within, client::claim(&remote.to(), &name, &claim, patience)).await;
                 (claim.seq, granted.unwrap_or_else(|_| Err(Failure::Other("no answer in time".to_owned()))))
             }));
         }
@@ -174,6 +177,8 @@ struct Keeping {
     machine: Member,
     demand: Demand,
     looked: Instant,
+    /// More is open than the share allows: others wait for it.
+    closing: bool,
     pool: Arc<str>,
     /// The log says that the grantor is away.
     trouble: bool,
@@ -181,7 +186,7 @@ struct Keeping {
 
 impl Keeping {
     /// Looks at the pool, applies its share, and says what to claim.
-    fn turn(&mut self, pool: &dyn Governed, now: Instant, under_way: bool) -> Turn {
+    fn turn(&mut self, pool: &dyn Governed, now: Instant) -> Turn {
         let before = self.machine.share();
         self.machine.handle_timeout(now);
         if self.machine.share() < before {
@@ -198,19 +203,18 @@ impl Keeping {
         if load.over {
             return Turn::Over;
         }
-        if now >= self.looked + LOOK {
+        self.closing = open > self.machine.share();
+        if now >= self.looked + LOOK || self.closing {
             self.looked = now;
-            self.demand.record(load.busy, load.waiting, load.hold, now);
-        }
-        if under_way {
-            return Turn::Wait;
+            self.demand.record(load.busy_nanos, load.waiting, load.hold, now);
         }
         let demand = self.demand.get().max(load.least());
         self.machine.poll_claim(open, demand, load.max, now).map_or(Turn::Wait, Turn::Claim)
     }
 
     fn wake_at(&self) -> Instant {
-        self.machine.poll_timeout().min(self.looked + LOOK).max(self.looked)
+        let look = if self.closing { LOOK_SOON } else { LOOK };
+        self.machine.poll_timeout().min(self.looked + look).max(self.looked)
     }
 
     fn answered(&mut self, seq: u64, granted: Result<Grant, Failure>, now: Instant) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weir_core::Instant;
 
-use super::{Amount, CONNECTIONS_MAX, Claim, Grant, MEMBERS_MAX, WEIGHT_MAX, Want, allocate, damp};
+use super::{Amount, CONNECTIONS_MAX, Claim, Grant, MEMBERS_MAX, WEIGHT_MAX, Want, allocate};
 
 /// A member that is given less than it could use asks again so much sooner, as a part of the usual interval.
 const HASTE: u32 = 4;
@@ -41,11 +41,12 @@ struct Entry {
     counted: u32,
     /// The same of its floor.
     floor_counted: u32,
-    /// What it was granted last, and since when that much.
+    /// What it was granted last.
     share: u32,
-    since: Instant,
     heard: Instant,
     state: State,
+    /// Its claim waits for an answer.
+    waits: bool,
 }
 
 /// ```text
@@ -64,7 +65,7 @@ enum State {
 impl Entry {
     fn want(&self) -> Want {
         let Claim { floor, weight, demand, max, .. } = self.claim;
-        Want { floor, weight, demand, max }
+        Want { floor, weight, demand, max, share: self.share }
     }
 }
 
@@ -78,6 +79,8 @@ pub struct Grantor {
     /// The same of their floors.
     unknown_floors: u32,
     started: Instant,
+    /// Something has changed since those who wait were looked at.
+    news: bool,
 }
 
 /// A budget at one moment.
@@ -127,7 +130,14 @@ impl Grantor {
         let floors = params.floors.min(params.total);
         let floor_lease = params.floor_lease.max(params.lease.saturating_mul(2));
         let params = GrantorParams { total: params.total.min(CONNECTIONS_MAX), floors, floor_lease, ..params };
-        Self { unknown: params.total, unknown_floors: floors, params, members: BTreeMap::new(), started: now }
+        Self {
+            unknown: params.total,
+            unknown_floors: floors,
+            params,
+            members: BTreeMap::new(),
+            started: now,
+            news: false,
+        }
     }
 
     /// The settings.
@@ -151,9 +161,8 @@ impl Grantor {
         if known.is_none() && self.members.len() >= MEMBERS_MAX {
             return Err(Refused::Full);
         }
-        let granted = known
-            .filter(|entry| entry.state == State::Present)
-            .map_or((claim.held, now), |entry| (entry.share, entry.since));
+        let granted = known.filter(|entry| entry.state == State::Present).map_or(claim.held, |entry| entry.share);
+        let said = known.map(|entry| Claim { seq: claim.seq, ..entry.claim });
         if known.is_none() {
             self.meet(&claim, now);
         }
@@ -161,23 +170,67 @@ impl Grantor {
             claim,
             counted: claim.held,
             floor_counted: claim.floor_held,
-            share: granted.0.min(claim.held),
-            since: granted.1,
+            share: granted.min(claim.held),
             heard: now,
             state: State::Present,
+            waits: false,
         };
+        self.news |= said != Some(claim) || granted != claim.held;
         self.members.insert(name.into(), entry);
-        let grant = self.grant(name, &claim, granted, now);
-        if let Some(entry) = self.members.get_mut(name) {
-            if grant.share != granted.0 {
-                entry.since = now;
-            }
-            entry.share = grant.share;
-            entry.counted = claim.held.max(grant.share);
-            entry.floor_counted = claim.floor_held.max(grant.floor);
-        }
+        let target = self.target(name);
+        let grant = self.grant(name, &claim, target, now);
         self.check_invariants();
         Ok(grant)
+    }
+
+    /// A member claims that can wait for the answer: there is none while it would only be told what it holds already.
+    /// [`Grantor::poll_grants`] or [`Grantor::handle_impatience`] give it later, for this claim or for none.
+    pub fn handle_patient_claim(&mut self, name: &str, claim: &Claim, now: Instant) -> Result<Option<Grant>, Refused> {
+        let grant = self.handle_claim(name, claim, now)?;
+        let is_told = grant.share != claim.held || grant.floor != claim.floor_held;
+        if is_told || self.is_settling(now) {
+            // Who has to close something is asked again, and not at once; who has got something has the next claim to wait with.
+            let renew_after =
+                if grant.share >= claim.held && !self.is_settling(now) { Duration::ZERO } else { grant.renew_after };
+            return Ok(Some(Grant { renew_after, ..grant }));
+        }
+        if let Some(entry) = self.members.get_mut(name) {
+            entry.waits = true;
+        }
+        Ok(None)
+    }
+
+    /// Answers for those who wait: by name, with the number of the claim. To be called after each claim, goodbye and timeout.
+    pub fn poll_grants(&mut self, now: Instant) -> Vec<(Box<str>, u64, Grant)> {
+        self.handle_timeout(now);
+        if !std::mem::take(&mut self.news) || self.is_settling(now) {
+            return Vec::new();
+        }
+        let targets = self.targets();
+        let due = self.members.iter().filter(|(_, entry)| entry.state == State::Present).zip(targets);
+        let due = due.filter(|((_, entry), target)| entry.waits && *target != entry.claim.held);
+        let due: Vec<_> = due.map(|((name, entry), target)| (name.clone(), entry.claim, target)).collect();
+        let mut grants = Vec::new();
+        for (name, claim, target) in due {
+            if target < claim.held || self.free() > 0 {
+                let grant = self.grant(&name, &claim, target, now);
+                let renew_after = if grant.share < claim.held { grant.renew_after } else { Duration::ZERO };
+                grants.push((name, claim.seq, Grant { renew_after, ..grant }));
+            }
+        }
+        self.check_invariants();
+        grants
+    }
+
+    /// A member has waited for long enough with its claim `seq`: its answer, unless it has had it or has claimed since.
+    pub fn handle_impatience(&mut self, name: &str, seq: u64, now: Instant) -> Option<Grant> {
+        self.handle_timeout(now);
+        let entry = self.members.get(name).filter(|entry| entry.waits && entry.claim.seq == seq)?;
+        let claim = entry.claim;
+        let target = self.target(name);
+        let grant = self.grant(name, &claim, target, now);
+        self.check_invariants();
+        Some(Grant { renew_after: Duration::ZERO, ..grant })
     }
 
     /// What a member holds that was unknown until now is no longer unknown. Only when it is met first: that it holds more
@@ -196,32 +249,37 @@ impl Grantor {
         now < self.started + self.params.lease
     }
 
-    fn grant(&self, name: &str, claim: &Claim, granted: (u32, Instant), now: Instant) -> Grant {
+    /// Answers a claim: from now on the member has what it says.
+    fn grant(&mut self, name: &str, claim: &Claim, target: u32, now: Instant) -> Grant {
         let lease = self.params.lease;
         let usual = lease / CLAIMS_PER_LEASE;
         let settling = self.is_settling(now);
-        let (share, target) = if settling {
-            (claim.held, claim.held)
-        } else {
-            let target = self.target(name, granted.0, now.since(granted.1));
-            (target.min(claim.held.saturating_add(self.free())), target)
-        };
+        let target = if settling { claim.held } else { target };
+        let share = target.min(claim.held.saturating_add(self.free()));
         let floor = claim.floor.min(claim.floor_held.saturating_add(self.free_floors()));
         let hurry = settling && claim.held < claim.demand.ceil().min(claim.max) || share < target || share < claim.held;
         let renew_after = if hurry { usual / HASTE } else { usual };
+        if let Some(entry) = self.members.get_mut(name) {
+            entry.share = share;
+            entry.counted = claim.held.max(share);
+            entry.floor_counted = claim.floor_held.max(floor);
+            entry.waits = false;
+        }
         Grant { share, floor, lease, floor_lease: self.params.floor_lease, renew_after }
     }
 
-    /// What `name`, which was granted so much last, `still` ago, ought to have, given what all present members want.
-    fn target(&self, name: &str, granted: u32, still: Duration) -> u32 {
+    /// What present members ought to have, in their order.
+    fn targets(&self) -> Vec<u32> {
         let absent = self.members.values().filter(|entry| entry.state != State::Present);
         let absent = absent.fold(self.unknown, |sum, entry| sum.saturating_add(entry.counted));
-        let present = || self.members.iter().filter(|(_, entry)| entry.state == State::Present);
-        let wants: Vec<Want> = present().map(|(_, entry)| entry.want()).collect();
-        let lacking = present().zip(&wants).any(|((_, entry), want)| want.lacks(entry.share));
-        let shares = allocate(self.params.total.saturating_sub(absent), &wants);
-        let target = present().zip(shares).find(|((other, _), _)| &***other == name).map_or(0, |(_, share)| share);
-        damp(granted, target, lacking, still)
+        let present = self.members.values().filter(|entry| entry.state == State::Present);
+        allocate(self.params.total.saturating_sub(absent), &present.map(Entry::want).collect::<Vec<_>>())
+    }
+
+    /// What `name` ought to have.
+    fn target(&self, name: &str) -> u32 {
+        let present = self.members.iter().filter(|(_, entry)| entry.state == State::Present);
+        present.zip(self.targets()).find(|((other, _), _)| &***other == name).map_or(0, |(_, target)| target)
     }
 
     /// A member says that it has closed everything and goes. Returns whether it was known. A second call, or a late claim, changes
@@ -233,6 +291,8 @@ impl Grantor {
         (entry.counted, entry.floor_counted, entry.share) = (0, 0, 0);
         entry.state = State::Left;
         entry.heard = now;
+        entry.waits = false;
+        self.news = true;
         self.check_invariants();
         true
     }
@@ -240,14 +300,17 @@ impl Grantor {
     /// Takes back what silent members have lost. Called by the other entry points as well.
     pub fn handle_timeout(&mut self, now: Instant) {
         let GrantorParams { lease, floor_lease, .. } = self.params;
+        let mut news = false;
         self.members.retain(|_, entry| {
             if now < entry.heard + lease {
                 return true;
             }
+            news = true;
             if entry.state == State::Present {
                 entry.state = State::Silent;
                 entry.counted = entry.counted.min(entry.floor_counted);
                 entry.share = entry.counted;
+                entry.waits = false;
             }
             entry.floor_counted > 0 && now < entry.heard + floor_lease
         });
@@ -257,6 +320,7 @@ impl Grantor {
         if !self.is_settling(now) {
             self.unknown = self.unknown.min(self.unknown_floors);
         }
+        self.news |= news;
         self.check_invariants();
     }
 

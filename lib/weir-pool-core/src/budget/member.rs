@@ -14,8 +14,15 @@ const REFRESH_BOUNDS: (Duration, Duration) = (Duration::from_millis(20), Duratio
 const ANSWERS_PER_LEASE: u32 = 5;
 /// Longest wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// A member that holds less than it has said says so after this part of the usual interval.
-const HASTE: u32 = 5;
+/// An answer that brings no news is kept back for this part of a lease at most …
+pub const WAITS_PER_LEASE: u32 = 10;
+/// … and not longer than this.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Shortest time between a claim and one that is sent because there is news. It doubles with each such claim that is not answered.
+const NEWS_PAUSE: Duration = Duration::from_millis(20);
+const NEWS_DOUBLED_MAX: u32 = 6;
+/// A demand that differs by so much from what was said is news.
+const NEWS_DEMAND_MILLI: u32 = 500;
 
 /// Settings of a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,7 +55,10 @@ pub struct Member {
     base: Instant,
     /// The claim that is under way.
     sent: Option<(u64, Instant)>,
-    reported: u32,
+    /// What was said last, and when.
+    said: Option<(Claim, Instant)>,
+    /// Claims since the last grant.
+    unanswered: u32,
     renew_at: Instant,
     every: Duration,
 }
@@ -63,7 +73,8 @@ impl Member {
             leases: None,
             base: now,
             sent: None,
-            reported: 0,
+            said: None,
+            unanswered: 0,
             renew_at: now,
             every: REFRESH,
             params,
@@ -90,8 +101,9 @@ impl Member {
         now.since(self.base)
     }
 
-    /// The claim to send now, if one is due. One that is under way is given up: its answer must not be handed in any more, or
-    /// is ignored. `open`: connections that are open, being opened or being closed.
+    /// The claim to send now, if one is due, or if there is news that others or the grantor wait for. One that is under way is given
+    /// up: its answer must not be handed in any more, or is ignored. `open`: connections that are open, being opened or being
+    /// closed.
     pub fn poll_claim(&mut self, open: u32, demand: Amount, max: u32, now: Instant) -> Option<Claim> {
         self.handle_timeout(now);
         if self.renew_at == Instant::FAR {
@@ -99,24 +111,35 @@ impl Member {
             return None;
         }
         let held = self.share.max(open);
-        if held < self.reported && self.sent.is_none() {
-            // Others wait for it.
-            self.renew_at = self.renew_at.min(self.base + self.every / HASTE);
-        }
-        if now < self.renew_at {
+        if now < self.renew_at && !self.is_news(held, demand, max, now) {
             return None;
         }
         self.seq += 1;
         self.sent = Some((self.seq, now));
-        self.reported = held;
+        self.unanswered = self.unanswered.saturating_add(1);
         self.renew_at = now + self.every.max(self.answer_within());
         let Self { seq, floor: floor_held, params: MemberParams { floor, weight, .. }, .. } = *self;
-        Some(Claim { seq, held, floor_held, floor, weight, demand, max })
+        let claim = Claim { seq, held, floor_held, floor, weight, demand, max };
+        self.said = Some((claim, now));
+        Some(claim)
+    }
+
+    fn is_news(&self, held: u32, demand: Amount, max: u32, now: Instant) -> bool {
+        let Some((said, at)) = &self.said else { return false };
+        let differs = demand.as_milli().abs_diff(said.demand.as_milli()) >= NEWS_DEMAND_MILLI;
+        (held < said.held || differs || max != said.max)
+            && now >= *at + NEWS_PAUSE * (1 << self.unanswered.saturating_sub(1).min(NEWS_DOUBLED_MAX))
+    }
+
+    /// How long the grantor may keep an answer back that brings no news.
+    pub fn patience(&self) -> Duration {
+        self.leases.map_or(Duration::ZERO, |(lease, _)| (lease / WAITS_PER_LEASE).min(WAIT_MAX))
     }
 
     /// How long the answer to a claim is to be waited for.
     pub fn answer_within(&self) -> Duration {
-        self.leases.map_or(REFRESH, |(lease, _)| (lease / ANSWERS_PER_LEASE).min(ANSWER_MAX))
+        let within = self.leases.map_or(REFRESH, |(lease, _)| (lease / ANSWERS_PER_LEASE).min(ANSWER_MAX));
+        self.patience() + within
     }
 
     /// The claim `seq` was answered.
@@ -126,6 +149,7 @@ impl Member {
         let every = grant.renew_after.clamp(REFRESH_BOUNDS.0, REFRESH_BOUNDS.1);
         self.renew_at = now + every;
         self.every = every;
+        self.unanswered = 0;
         if now >= sent + share_kept(grant.lease) {
             // So late that the grantor may already have given it to somebody else.
             return;

@@ -28,13 +28,15 @@ mod allocate;
 mod demand;
 mod grantor;
 mod member;
+mod part;
 
 use std::time::Duration;
 
-pub use allocate::{STILL, Want, allocate, damp};
+pub use allocate::{Want, allocate};
 pub use demand::{DEMAND_SLICE, DEMAND_SLICES, DRAIN, Demand};
 pub use grantor::{BudgetSnapshot, Grantor, GrantorParams, MemberSnapshot, Refused};
-pub use member::{Member, MemberParams, REFRESH};
+pub use member::{Member, MemberParams, REFRESH, WAITS_PER_LEASE};
+pub use part::{Parted, part};
 
 /// Connections of a budget at most.
 pub const CONNECTIONS_MAX: u32 = 1 << 16;

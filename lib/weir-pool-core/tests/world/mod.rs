@@ -12,6 +12,8 @@ const LEASE: Duration = Duration::from_secs(10);
 const FLOOR_LEASE: Duration = Duration::from_mins(1);
 /// A use ends within this: half a lease, less the drift of two clocks.
 const USE_MAX_MILLIS: u64 = 4_200;
+/// One use in ten may last so long, the others up to 200 ms.
+const USE_MEAN: Duration = Duration::from_millis(300);
 const MEMBERS: usize = 5;
 
 /// What goes wrong.
@@ -97,6 +99,7 @@ struct Node {
     machine: Member,
     clock: Clock,
     demand: Demand,
+    busy_nanos: u64,
     /// Callers that want a connection at the same time.
     load: u32,
     /// When each use in progress ends.
@@ -119,7 +122,8 @@ impl Node {
 }
 
 enum Message {
-    Claim(Claim),
+    /// With how long the answer may be kept back.
+    Claim(Claim, Duration),
     Leave(u64),
     Grant(u64, Grant),
     Refused(u64),
@@ -140,6 +144,8 @@ pub(crate) struct World {
     nodes: Vec<Node>,
     born: u64,
     network: Vec<InFlight>,
+    /// Claims that the grantor has not answered, and until when they wait.
+    waiting: Vec<(String, u64, Duration)>,
     loads: Vec<u32>,
     pub(crate) seen: Seen,
 }
@@ -161,6 +167,7 @@ impl World {
             nodes: Vec::new(),
             born: 0,
             network: Vec::new(),
+            waiting: Vec::new(),
             loads: loads.to_vec(),
             seen: Seen::default(),
         };
@@ -182,6 +189,7 @@ impl World {
 
     pub(crate) fn kill_grantor(&mut self) {
         self.grantor = None;
+        self.waiting.clear();
     }
 
     fn start_member(&mut self, load: u32) {
@@ -193,6 +201,7 @@ impl World {
             machine: Member::new(params, clock.at(self.now)),
             clock,
             demand: Demand::new(),
+            busy_nanos: 0,
             load,
             uses: Vec::new(),
             idle: 0,
@@ -244,6 +253,7 @@ impl World {
         self.now += STEP;
         self.strike();
         self.deliver();
+        self.answer();
         self.nodes.sort_by(|a, b| a.name.len().cmp(&b.name.len()).then(a.name.cmp(&b.name)));
         for index in 0..self.nodes.len() {
             self.live(index);
@@ -318,7 +328,7 @@ impl World {
             if cut_off {
                 self.seen.lost += 1;
                 // What refuses in place of the grantor.
-                if let (true, Message::Claim(claim)) = (self.chaos.lying_refusals, &message) {
+                if let (true, Message::Claim(claim, _)) = (self.chaos.lying_refusals, &message) {
                     self.receive(&member, &Message::Refused(claim.seq));
                 }
                 continue;
@@ -331,13 +341,28 @@ impl World {
         }
     }
 
+    /// The grantor answers those who wait: because there is news, or because they have waited for long enough.
+    fn answer(&mut self) {
+        let grantor_now = self.grantor_clock.at(self.now);
+        let Some(grantor) = &mut self.grantor else { return };
+        let mut answers = grantor.poll_grants(grantor_now);
+        for (member, seq, _) in self.waiting.extract_if(.., |(.., until)| *until <= self.now) {
+            let grant = grantor.handle_impatience(&member, seq, grantor_now);
+            answers.extend(grant.map(|grant| (member.into(), seq, grant)));
+        }
+        for (member, seq, grant) in answers {
+            self.send(&member, Message::Grant(seq, grant));
+        }
+    }
+
     fn receive(&mut self, member: &str, message: &Message) {
         let grantor_now = self.grantor_clock.at(self.now);
         match message {
-            Message::Claim(claim) => match &mut self.grantor {
+            Message::Claim(claim, patience) => match &mut self.grantor {
                 None => self.send(member, Message::Refused(claim.seq)),
-                Some(grantor) => match grantor.handle_claim(member, claim, grantor_now) {
-                    Ok(grant) => self.send(member, Message::Grant(claim.seq, grant)),
+                Some(grantor) => match grantor.handle_patient_claim(member, claim, grantor_now) {
+                    Ok(Some(grant)) => self.send(member, Message::Grant(claim.seq, grant)),
+                    Ok(None) => self.waiting.push((member.to_owned(), claim.seq, self.now + *patience)),
                     Err(_) => self.seen.stale += 1,
                 },
             },
@@ -392,7 +417,8 @@ impl World {
             node.uses.push(real + Duration::from_millis(1 + self.rng.below(most)));
         }
         let busy = (node.uses.len() as u32).min(load);
-        node.demand.record(busy, load - busy, Duration::ZERO, now);
+        node.busy_nanos += u64::from(busy) * STEP.as_nanos() as u64;
+        node.demand.record(node.busy_nanos, load - busy, USE_MEAN, now);
         let name = node.name.clone();
         if node.leaving && node.open() == 0 {
             let seq = node.machine.leave();
@@ -401,9 +427,9 @@ impl World {
             return;
         }
         if let Some(claim) = node.machine.poll_claim(node.open(), node.demand.get(), TOTAL, now) {
-            let within = node.machine.answer_within();
+            let (within, patience) = (node.machine.answer_within(), node.machine.patience());
             node.waiting = Some((claim.seq, real + within));
-            self.send(&name, Message::Claim(claim));
+            self.send(&name, Message::Claim(claim, patience));
         }
     }
 

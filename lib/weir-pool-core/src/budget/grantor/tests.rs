@@ -119,6 +119,35 @@ fn a_restart_takes_nothing_from_members_that_hold_everything() {
     }
 }
 
+/// Who waits is told at once what others' claims change.
+#[test]
+fn who_waits_is_told_when_there_is_news() {
+    let mut grantor = settled();
+    assert_eq!(share(&mut grantor, "a", &claim(1, 0, 30), at(100)), 40);
+    let with_floor = |seq, held, demand| Claim { floor_held: 1, ..claim(seq, held, demand) };
+    assert_eq!(grantor.handle_patient_claim("a", &with_floor(2, 40, 30), at(100)), Ok(None));
+    assert_eq!(grantor.poll_grants(at(100)), []);
+    // b comes: it gets nothing yet, and a is told to shrink.
+    let first = grantor.handle_patient_claim("b", &claim(1, 0, 10), at(101)).unwrap().unwrap();
+    assert_eq!((first.share, first.floor), (0, 1));
+    let told = grantor.poll_grants(at(101));
+    let [(name, 2, grant)] = &*told else { panic!("{told:?}") };
+    assert_eq!((&**name, grant.share, grantor.poll_grants(at(101))), ("a", 30, vec![]));
+    assert_eq!(grantor.handle_patient_claim("b", &with_floor(2, 0, 10), at(101)), Ok(None));
+    // a has closed some: b has them.
+    let still = grantor.handle_patient_claim("a", &with_floor(3, 36, 30), at(102)).unwrap().unwrap();
+    assert_eq!((still.share, still.renew_after > Duration::ZERO), (30, true));
+    let told = grantor.poll_grants(at(102));
+    assert_eq!(told.iter().map(|(name, seq, grant)| (&**name, *seq, grant.share)).collect::<Vec<_>>(), [("b", 2, 4)]);
+    assert_eq!(grantor.handle_patient_claim("b", &with_floor(3, 4, 10), at(102)), Ok(None));
+    // One that has waited for long enough is told what it has, once.
+    assert_eq!(grantor.handle_impatience("b", 3, at(103)).map(|grant| grant.share), Some(4));
+    assert_eq!(grantor.handle_impatience("b", 3, at(103)), None);
+    assert_eq!(grantor.handle_patient_claim("b", &with_floor(4, 4, 10), at(103)), Ok(None));
+    assert!(grantor.handle_leave("a", 9, at(104)));
+    assert_eq!(grantor.poll_grants(at(104)).iter().map(|(.., grant)| grant.share).collect::<Vec<_>>(), [40]);
+}
+
 #[test]
 fn a_lower_total_shrinks_and_grants_nothing_until_it_holds() {
     let mut grantor = Grantor::new(GrantorParams { total: 20, ..params() }, at(0));

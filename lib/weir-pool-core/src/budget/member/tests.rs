@@ -44,12 +44,12 @@ fn only_the_answer_to_the_latest_claim_counts() {
     let mut member = granted();
     let lost = claim(&mut member, at(1_005));
     assert_eq!(member.poll_claim(0, Amount::whole(5), 40, at(2_000)), None, "one is under way");
-    let next = claim(&mut member, at(3_005));
+    let next = claim(&mut member, at(4_005));
     assert_eq!(next.seq, lost.seq + 1);
-    member.handle_grant(lost.seq, &grant(40), at(3_010));
+    member.handle_grant(lost.seq, &grant(40), at(4_010));
     assert_eq!(member.share(), 20);
-    member.handle_grant(next.seq, &grant(10), at(3_020));
-    member.handle_grant(next.seq, &grant(40), at(3_030));
+    member.handle_grant(next.seq, &grant(10), at(4_020));
+    member.handle_grant(next.seq, &grant(40), at(4_030));
     assert_eq!(member.share(), 10, "and only once");
 }
 
@@ -63,6 +63,20 @@ fn it_says_what_is_open_and_says_so_soon_when_that_falls() {
     assert_eq!(shrunk.held, 13);
     member.handle_grant(shrunk.seq, &grant(10), at(1_510));
     assert_eq!(member.poll_claim(13, Amount::whole(5), 40, at(1_800)), None);
+}
+
+/// Also while an answer is awaited, but less and less often.
+#[test]
+fn it_says_what_is_new() {
+    let mut member = granted();
+    let ask =
+        |member: &mut Member, demand, now| member.poll_claim(20, Amount::milli(demand), 40, at(now)).map(|c| c.seq);
+    assert_eq!(ask(&mut member, 5_499, 900), None);
+    assert_eq!(ask(&mut member, 5_500, 900), Some(2));
+    assert_eq!((ask(&mut member, 9_000, 919), ask(&mut member, 9_000, 920)), (None, Some(3)));
+    assert_eq!((ask(&mut member, 12_000, 959), ask(&mut member, 12_000, 960)), (None, Some(4)));
+    member.handle_grant(4, &grant(20), at(970));
+    assert_eq!((ask(&mut member, 12_000, 979), ask(&mut member, 20_000, 980)), (None, Some(5)));
 }
 
 #[test]
