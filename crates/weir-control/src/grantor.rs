@@ -205,22 +205,27 @@ struct ClaimBody {
     max: u32,
 }
 
-async fn renew(State(grantors): Shared, Path(name): Path<String>, body: Bytes) -> Response {
-    let body: ClaimBody = match serde_json::from_slice(&body) {
-        Ok(body) => body,
-        Err(wrong) => return error(StatusCode::BAD_REQUEST, "bad_claim", &format!("not a claim: {wrong}")),
-    };
-    if !is_name(&body.member) {
-        let message = "`member` has 1 to 128 letters, digits, `.`, `_` or `-`";
-        return error(StatusCode::BAD_REQUEST, "bad_member", message);
+/// Who claims, and what; or what is wrong with it: a code and its words.
+pub(crate) fn read_claim(body: &[u8]) -> Result<(String, Claim), (&'static str, String)> {
+    let body: ClaimBody =
+        serde_json::from_slice(body).map_err(|wrong| ("bad_claim", format!("not a claim: {wrong}")))?;
+    let ClaimBody { member, seq, held, floor_held, floor, weight, demand, max } = body;
+    if !is_name(&member) {
+        return Err(("bad_member", "`member` has 1 to 128 letters, digits, `.`, `_` or `-`".to_owned()));
     }
-    let ClaimBody { seq, held, floor_held, floor, weight, demand, max, .. } = body;
     // A fraction that is no number of connections is read as the nearest that is one.
     let demand = Amount::milli((demand * 1_000.0).clamp(0.0, f64::from(u32::MAX)) as u32);
-    let claim = Claim { seq, held, floor_held, floor, weight, demand, max };
+    Ok((member, Claim { seq, held, floor_held, floor, weight, demand, max }))
+}
+
+async fn renew(State(grantors): Shared, Path(name): Path<String>, body: Bytes) -> Response {
+    let (member, claim) = match read_claim(&body) {
+        Ok(claim) => claim,
+        Err((code, words)) => return error(StatusCode::BAD_REQUEST, code, &words),
+    };
     let answer = grantors.with(&name, |_, budget, now| {
         budget.claims += 1;
-        let answer = budget.grantor.handle_claim(&body.member, &claim, now);
+        let answer = budget.grantor.handle_claim(&member, &claim, now);
         budget.refused += u64::from(answer.is_err());
         answer
     });
@@ -237,7 +242,7 @@ async fn renew(State(grantors): Shared, Path(name): Path<String>, body: Bytes) -
     }
 }
 
-fn grant_json(grant: &Grant) -> serde_json::Value {
+pub(crate) fn grant_json(grant: &Grant) -> serde_json::Value {
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
         "share": grant.share,

@@ -16,6 +16,8 @@ mod clock;
 #[cfg(not(weir_loom))]
 mod endpoints;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod guard;
 mod housekeeper;
 mod log;
@@ -35,6 +37,8 @@ mod stats;
 mod sync;
 mod wait;
 mod window;
+#[cfg(any(feature = "budget", feature = "otlp", feature = "redis"))]
+mod words;
 
 #[cfg(all(test, weir_loom))]
 mod models;
