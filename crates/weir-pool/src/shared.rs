@@ -103,6 +103,7 @@ impl<M: Manager> Entry<M> {
 
 impl<M: Manager> Shared<M> {
     pub(crate) fn new(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Notify>>) -> Self {
+        let settings = settings.with_manager(&manager);
         // Under a budget it begins with nothing.
         let share = settings.budget.as_ref().map(|_| 0);
         let quota = LocalQuota::new(settings.size(share));
