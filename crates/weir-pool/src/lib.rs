@@ -12,6 +12,7 @@
 mod adaptive;
 mod borrowers;
 mod budget;
+mod changing;
 mod clock;
 #[cfg(not(weir_loom))]
 mod endpoints;

@@ -22,6 +22,7 @@ use crate::error::{AcquireError, Refused};
 use crate::manager::Manager;
 use crate::pool::Pool;
 use crate::settings::Settings;
+use crate::shared::wake_all;
 
 use super::error::DuplicateEndpoint;
 use super::snapshot::{EndpointSnapshot, EndpointsSnapshot};
@@ -257,7 +258,7 @@ impl<M: Manager> Core<M> {
     }
 
     fn tell(&self, told: Told<M>) {
-        told.wake.into_iter().for_each(Waker::wake);
+        wake_all(&self.name, told.wake);
         if told.published {
             self.published.notify_waiters();
             let view = self.view.load();
