@@ -273,24 +273,31 @@ struct ClaimBody {
     wait_ms: u64,
 }
 
-async fn renew(State(grantors): Shared, Path(name): Path<String>, body: Bytes) -> Response {
-    let body: ClaimBody = match serde_json::from_slice(&body) {
-        Ok(body) => body,
-        Err(wrong) => return error(StatusCode::BAD_REQUEST, "bad_claim", &format!("not a claim: {wrong}")),
-    };
-    if !is_name(&body.member) {
-        let message = "`member` has 1 to 128 letters, digits, `.`, `_` or `-`";
-        return error(StatusCode::BAD_REQUEST, "bad_member", message);
+/// Who claims, what, and for how many milliseconds an answer without news may be kept back; or what is wrong with it: a code and its
+/// words.
+pub(crate) fn read_claim(body: &[u8]) -> Result<(String, Claim, u64), (&'static str, String)> {
+    let body: ClaimBody =
+        serde_json::from_slice(body).map_err(|wrong| ("bad_claim", format!("not a claim: {wrong}")))?;
+    let ClaimBody { member, seq, held, floor_held, floor, weight, demand, max, wait_ms } = body;
+    if !is_name(&member) {
+        return Err(("bad_member", "`member` has 1 to 128 letters, digits, `.`, `_` or `-`".to_owned()));
     }
-    let ClaimBody { seq, held, floor_held, floor, weight, demand, max, wait_ms, .. } = body;
     // A fraction that is no number of connections is read as the nearest that is one.
     let demand = Amount::milli((demand * 1_000.0).clamp(0.0, f64::from(u32::MAX)) as u32);
-    let claim = Claim { seq, held, floor_held, floor, weight, demand, max };
+    Ok((member, Claim { seq, held, floor_held, floor, weight, demand, max }, wait_ms))
+}
+
+async fn renew(State(grantors): Shared, Path(name): Path<String>, body: Bytes) -> Response {
+    let (member, claim, wait_ms) = match read_claim(&body) {
+        Ok(claim) => claim,
+        Err((code, words)) => return error(StatusCode::BAD_REQUEST, code, &words),
+    };
+    let seq = claim.seq;
     let waits = wait_ms > 0 && grantors.has_room();
-    let answer = grantors.with(&name, |_, budget, now| budget.claim(&body.member, &claim, waits, now));
+    let answer = grantors.with(&name, |_, budget, now| budget.claim(&member, &claim, waits, now));
     let grant = match answer {
         Ok(Ok(Answer::Now(grant))) => Ok(grant),
-        Ok(Ok(Answer::Later(answer))) => grantors.later(&name, &body.member, seq, answer, wait_ms).await,
+        Ok(Ok(Answer::Later(answer))) => grantors.later(&name, &member, seq, answer, wait_ms).await,
         Ok(Err(refused)) => Err(refusal(refused)),
         Err(none) => Err(none.into_response()),
     };
@@ -341,7 +348,7 @@ fn refusal(refused: Refused) -> Response {
     }
 }
 
-fn grant_json(grant: &Grant) -> serde_json::Value {
+pub(crate) fn grant_json(grant: &Grant) -> serde_json::Value {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
         "share": grant.share,

@@ -21,6 +21,8 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod grantor;
 mod routes;
 mod server;

@@ -80,6 +80,11 @@ impl<M: Manager> Guard<M> {
         (std::mem::take(&mut loan.needs_reset), loan.needs_check)
     }
 
+    /// When the connection was opened.
+    pub(crate) fn opened(&self) -> Instant {
+        self.loan.as_ref().map_or(Instant::ZERO, |loan| loan.opened)
+    }
+
     /// It was alive after this moment.
     pub(crate) fn checked(&mut self, at: Instant) {
         if let Some(loan) = self.loan.as_mut() {

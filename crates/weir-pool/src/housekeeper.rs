@@ -12,7 +12,7 @@ use weir_pool_core::{CloseReason, Loan, SlotId, Todo};
 use crate::error::Failure;
 use crate::log;
 use crate::manager::Manager;
-use crate::shared::{Entry, Extras, Shared};
+use crate::shared::{Entry, Extras, Shared, wake_all};
 use crate::sync::{AbortHandle, Counted, sleep_until, spawn, timeout};
 
 /// Runs until the pool is closed and empty. Whatever ends it, `end` goes with it: also if the runtime never comes to run it.
@@ -43,7 +43,7 @@ pub(crate) async fn keep<M: Manager>(shared: Counted<Shared<M>>, end: End<M>) {
         for (slot, since) in todo.leaks.drain(..) {
             report_leak(&shared, slot, since);
         }
-        todo.wake.drain(..).for_each(Waker::wake);
+        wake_all(&shared.name, todo.wake.drain(..));
         if is_over(&shared) {
             return;
         }

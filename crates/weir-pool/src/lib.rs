@@ -8,9 +8,12 @@
 mod adaptive;
 mod borrowers;
 mod budget;
+mod changing;
 mod clock;
 mod endpoints;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod guard;
 mod housekeeper;
 mod lock;
@@ -32,6 +35,8 @@ mod sync;
 mod wait;
 mod watch;
 mod window;
+#[cfg(any(feature = "budget", feature = "otlp", feature = "redis"))]
+mod words;
 
 #[cfg(all(test, weir_loom))]
 mod models;

@@ -2,7 +2,7 @@
 //!
 //! | level | event |
 //! |---|---|
-//! | WARN | connects fail: the first, then one line in ten seconds with their number; a connection may have leaked (ten at once, then one in ten seconds) |
+//! | WARN | connects fail: the first, then one line in ten seconds with their number; a connection may have leaked (ten at once, then one in ten seconds); a caller's waker has panicked |
 //! | INFO | connects succeed again; a connection reported as leaked has come back; the pool is closed, suspended, resumed, evicted |
 //! | DEBUG | the pool begins; a connection is opened or closed, with its reason; a check fails; a caller gets nothing |
 //!
@@ -102,6 +102,11 @@ pub(crate) fn disconnected(pool: &str, slot: u32, reason: CloseReason) {
 /// Found when it was looked at, or made ready for a user.
 pub(crate) fn found_dead(pool: &str, error: &dyn Display) {
     debug!(pool, error = display(error), "connection is dead");
+}
+
+/// The others of its batch have been woken all the same.
+pub(crate) fn waker_panicked(pool: &str) {
+    warn!(pool, "the waker of a caller has panicked");
 }
 
 pub(crate) fn missed<E>(pool: &str, error: &AcquireError<E>) {

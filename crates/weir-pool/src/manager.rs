@@ -2,6 +2,9 @@
 
 use std::error::Error;
 use std::future::{Future, ready};
+use std::time::Duration;
+
+use crate::settings::VALIDATE_AFTER;
 
 /// How connections of one kind are opened, looked at and closed. The pool calls nothing of it while it holds its lock, and
 /// bounds every wait.
@@ -26,6 +29,13 @@ pub trait Manager: Send + Sync + 'static {
     fn is_broken(&self, connection: &mut Self::Connection) -> bool {
         let _ = connection;
         false
+    }
+
+    /// After how long without a use a connection is checked before it is lent, if the builder does not say
+    /// ([`Builder::validate_after`](crate::Builder::validate_after)); `None` = never. 500 ms unless the manager knows better: less
+    /// where [`Manager::is_broken`] cannot know that the other side has closed, more where it always does.
+    fn validate_after(&self) -> Option<Duration> {
+        Some(VALIDATE_AFTER)
     }
 
     /// Prepares a connection for its next user, within the caller's deadline. An error closes it, and the caller gets another.

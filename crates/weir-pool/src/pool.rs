@@ -22,7 +22,7 @@ use crate::housekeeper::{self, End};
 use crate::log;
 use crate::manager::Manager;
 use crate::settings::{Builder, Settings, SettingsError, check_size};
-use crate::shared::{Entry, Shared, State, needs_check};
+use crate::shared::{Entry, Shared, State, Step, needs_check};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::sync::{Counted, Runtime, spawn, timeout};
@@ -283,11 +283,16 @@ impl<M: Manager> Pool<M> {
     /// # Ok(()) }
     /// ```
     ///
+    /// One at a time: a second call waits for the first. The closure must not wait for another thread that does so.
+    ///
     /// # Errors
-    /// With the setting that makes no sense, and why.
+    /// With the setting that makes no sense, and why; `configure` itself if the closure calls it.
     pub fn configure(&self, change: impl FnOnce(Builder) -> Builder) -> Result<(), SettingsError> {
         // The user's code runs outside the lock; who comes second in a race sees what the first has set.
-        let _one_at_a_time = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(_one_at_a_time) = self.shared.changing.begin() else {
+            let problem = "called by its own closure, which gets the settings and returns them";
+            return Err(SettingsError::new("configure", problem.to_owned()));
+        };
         let before = Arc::clone(&self.shared.lock().settings);
         let settings = change(Builder::of(&before)).check()?;
         if settings.adaptive != before.adaptive {
@@ -446,9 +451,13 @@ impl<M: Manager> Pool<M> {
         match ready {
             Some(Ok(())) => {
                 guard.prepared();
+                self.shared.went_well(Step::Hook as u8);
                 return Ok(guard);
             }
-            Some(Err(error)) => self.shared.failed(error),
+            Some(Err(error)) => {
+                self.shared.failed(error);
+                self.shared.useless(guard.opened(), Step::Hook);
+            }
             // Given up in the middle: nobody knows its state.
             None => self.shared.unsound(),
         }
@@ -499,7 +508,7 @@ impl<M: Manager> Pool<M> {
     pub(crate) fn error(&self, refused: Refused, waited: Duration) -> AcquireError<M::Error> {
         let now = self.shared.clock.now();
         let state = self.shared.lock();
-        let failing = state.broker.stats(now).failing_since.is_some();
+        let failing = state.broker.stats(now).failing_since.is_some() || self.shared.is_in_trouble();
         let cause = state.last_failure.as_ref().filter(|_| failing);
         let cause = cause.map(|(cause, at)| (cause.clone(), now.since(*at)));
         let retry_after = if refused == Refused::Overload { state.broker.retry_after(now) } else { None };
@@ -548,33 +557,37 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: Tok
     let (needs_reset, check) = guard.begin_preparing();
     let work = async {
         if needs_reset {
-            shared.manager.reset(&mut guard).await?;
+            shared.manager.reset(&mut guard).await.map_err(|error| (Some(error), Step::Reset))?;
             shared.answered();
         }
         if check {
             let begun = shared.clock.now();
-            match timeout(validation_timeout, shared.manager.check(&mut guard)).await {
-                Ok(checked) => checked?,
-                Err(_) => return Ok(false),
-            }
+            let checked = timeout(validation_timeout, shared.manager.check(&mut guard)).await;
+            checked.map_err(|_| (None, Step::Check))?.map_err(|error| (Some(error), Step::Check))?;
             guard.checked(begun);
         }
-        shared.manager.on_acquire(&mut guard).await.map(|()| true)
+        shared.manager.on_acquire(&mut guard).await.map_err(|error| (Some(error), Step::Hook))
     };
-    let done = timeout_at(until, work).await;
-    match done {
-        Ok(Ok(true)) => {
+    match timeout_at(until, work).await {
+        Ok(Ok(())) => {
             guard.prepared();
-            return Prepared::Ready(guard);
+            let done = |step: Step, done: bool| if done { step as u8 } else { 0 };
+            shared.went_well(done(Step::Reset, needs_reset) | done(Step::Check, check) | Step::Hook as u8);
+            Prepared::Ready(guard)
         }
-        Ok(Ok(false)) => shared.unsound(),
-        Ok(Err(error)) => shared.failed(error),
+        Ok(Err((error, step))) => {
+            match error {
+                Some(error) => shared.failed(error),
+                None => shared.unsound(),
+            }
+            shared.useless(guard.opened(), step);
+            Prepared::Dead
+        }
         Err(_) => {
             shared.unsound();
-            return Prepared::TimedOut;
+            Prepared::TimedOut
         }
     }
-    Prepared::Dead
 }
 
 impl<M: Manager> Shared<M> {

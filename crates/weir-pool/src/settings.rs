@@ -17,6 +17,8 @@ use crate::pool::Pool;
 pub const SIZE_MAX: u32 = 1 << 16;
 /// Shortest time-out that is taken; below it every hiccup of a machine is an error.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// How long a connection is trusted that nobody uses, unless the manager or the builder says otherwise.
+pub(crate) const VALIDATE_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Settings {
@@ -28,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) validation_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) validate_after: Option<Duration>,
+    /// Somebody has set it; otherwise the manager says.
+    pub(crate) validate_after_chosen: bool,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) lifetime_jitter: f64,
@@ -49,6 +53,14 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What the manager says where nobody else has said anything.
+    pub(crate) fn with_manager(mut self, manager: &impl Manager) -> Self {
+        if !self.validate_after_chosen {
+            self.validate_after = manager.validate_after();
+        }
+        self
+    }
+
     /// Connections at most, with this share of a budget.
     pub(crate) fn size(&self, share: Option<u32>) -> u32 {
         self.max_size.min(share.unwrap_or(u32::MAX))
@@ -214,7 +226,8 @@ impl Default for Settings {
             connect_timeout: None,
             validation_timeout: Duration::from_secs(1),
             close_timeout: Duration::from_secs(1),
-            validate_after: Some(Duration::from_millis(500)),
+            validate_after: Some(VALIDATE_AFTER),
+            validate_after_chosen: false,
             idle_timeout: Some(Duration::from_mins(10)),
             max_lifetime: Some(Duration::from_mins(30)),
             lifetime_jitter: 0.1,
@@ -272,7 +285,7 @@ impl std::error::Error for SettingsError {}
 /// | `acquire_timeout` | 3 s |
 /// | `connect_timeout` | as `acquire_timeout` |
 /// | `validation_timeout`, `close_timeout` | 1 s |
-/// | `validate_after` | 500 ms |
+/// | `validate_after` | as the manager says: 500 ms, for MySQL any time at all ([`Manager::validate_after`]) |
 /// | `idle_timeout` | 10 min |
 /// | `max_lifetime` | 30 min, each connection up to 10 % less |
 /// | `keepalive` | 2 min |
@@ -327,8 +340,6 @@ impl Builder {
         validation_timeout: Duration,
         /// How long an orderly close may take.
         close_timeout: Duration,
-        /// A connection that nobody has used for this long is checked before it is lent. `None` = never.
-        validate_after: Option<Duration>,
         /// An idle connection beyond `min_idle` is closed after this. `None` = never.
         idle_timeout: Option<Duration>,
         /// A connection is not used again after this. Set it some seconds below the limit of the server or of a firewall.
@@ -393,6 +404,14 @@ impl Builder {
     /// The pool finds its size itself, or proposes one: see [`Adaptive`]. `max_size` is where it begins.
     pub fn adaptive(mut self, adaptive: Adaptive) -> Self {
         self.settings.adaptive = Some(adaptive);
+        self
+    }
+
+    /// A connection that nobody has used for this long is checked before it is lent: a round trip. `None` = never. One that goes
+    /// straight from one use to the next has not been without a use; `Duration::ZERO` checks that one as well.
+    pub fn validate_after(mut self, validate_after: Option<Duration>) -> Self {
+        self.settings.validate_after = validate_after;
+        self.settings.validate_after_chosen = true;
         self
     }
 

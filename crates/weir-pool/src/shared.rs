@@ -6,10 +6,10 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
-use std::panic::Location;
-use std::sync::Mutex as NeverLocked;
-use std::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
+use std::sync::Mutex as NeverLocked;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use weir_core::Instant;
 use weir_pool_core::{Broker, CloseReason, Evidence, Loan, LocalQuota, Proposal, Ticket};
 
 use crate::borrowers::{Borrower, Borrowers, Caller};
+use crate::changing::Changing;
 use crate::clock::{Clock, unix_nanos};
 use crate::error::Failure;
 use crate::lock::{Lock, Locked};
@@ -37,11 +38,14 @@ pub(crate) struct Shared<M: Manager> {
     /// What the adaptive size is thought to be best.
     pub(crate) proposal: Mutex<Option<Proposal>>,
     /// Held while settings are changed.
-    pub(crate) changing: Mutex<()>,
+    pub(crate) changing: Changing,
     /// Calls the housekeeper ([`Shared::call`]).
     pub(crate) housekeeper: Notify,
     /// There is no housekeeper any more.
     ended: AtomicBool,
+    /// Steps of making a connection ready that have failed and not gone well since, as bits ([`Step`]). It decides nothing that
+    /// other threads must see at once.
+    trouble: AtomicU8,
     /// Tells that a connect has ended, well or not.
     pub(crate) connected: Notify,
     /// Tells that the pool is closed and empty.
@@ -72,6 +76,15 @@ pub(crate) struct State<M: Manager> {
     pub(crate) validate_after: Duration,
     /// As in the settings.
     pub(crate) acquire_timeout: Duration,
+}
+
+/// What is done to make a connection ready for its next user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Step {
+    Reset = 1,
+    Check = 2,
+    Hook = 4,
 }
 
 /// A connection, in the pool or lent.
@@ -105,6 +118,7 @@ impl<M: Manager> Entry<M> {
 
 impl<M: Manager> Shared<M> {
     pub(crate) fn new(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Watch>>) -> Self {
+        let settings = settings.with_manager(&manager);
         // Under a budget it begins with nothing.
         let share = settings.budget.as_ref().map(|_| 0);
         let quota = LocalQuota::new(settings.size(share));
@@ -128,9 +142,10 @@ impl<M: Manager> Shared<M> {
                 suspect_before: Instant::ZERO,
             }),
             proposal: Mutex::new(None),
-            changing: Mutex::new(()),
+            changing: Changing::default(),
             housekeeper: Notify::new(),
             ended: AtomicBool::new(false),
+            trouble: AtomicU8::new(0),
             connected: Notify::new(),
             emptied: Notify::new(),
             watch,
@@ -155,7 +170,7 @@ impl<M: Manager> Shared<M> {
         let calls = state.broker.calls_housekeeper();
         let emptied = state.broker.is_shut() && state.broker.is_empty();
         drop(state);
-        wake.into_iter().for_each(Waker::wake);
+        wake_all(&self.name, wake);
         self.tell(changed);
         if calls || emptied {
             self.call();
@@ -224,11 +239,12 @@ impl<M: Manager> Shared<M> {
         let (waker, _) = state.broker.release(loan, now);
         let calls = state.broker.calls_housekeeper();
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        // Before the waker, which is code of an executor and may panic.
         if calls {
             self.call();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -268,6 +284,33 @@ impl<M: Manager> Shared<M> {
             state.suspect_before = now;
             state.last_failure.replace((failure, now))
         }));
+    }
+
+    /// A connection that was opened at `opened` could not be made ready for its user: the step failed.
+    pub(crate) fn useless(&self, opened: Instant, step: Step) {
+        self.trouble.fetch_or(step as u8, Ordering::Relaxed);
+        self.update(|state, now, _| state.broker.found_useless(opened, now));
+    }
+
+    /// Connections open, and cannot be made ready for their users.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.trouble.load(Ordering::Relaxed) != 0
+    }
+
+    /// These steps have gone well.
+    #[inline]
+    pub(crate) fn went_well(&self, steps: u8) {
+        if self.trouble.load(Ordering::Relaxed) & steps != 0 {
+            self.trouble_ends(steps);
+        }
+    }
+
+    #[cold]
+    fn trouble_ends(&self, steps: u8) {
+        let before = self.trouble.fetch_and(!steps, Ordering::Relaxed);
+        if before & !steps == 0 {
+            self.update(|state, _, _| state.broker.found_useful());
+        }
     }
 
     /// A connect has failed.
@@ -331,6 +374,15 @@ impl<M: Manager> Shared<M> {
         self.connected.notify_waiters();
         if first {
             log::told(&self.name, "closed");
+        }
+    }
+}
+
+/// Wakes all of them, whatever one of them does: wakers are code of executors.
+pub(crate) fn wake_all(pool: &str, wake: impl IntoIterator<Item = Waker>) {
+    for waker in wake {
+        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            log::waker_panicked(pool);
         }
     }
 }

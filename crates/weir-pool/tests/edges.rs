@@ -341,6 +341,84 @@ async fn who_is_late_after_the_line_is_counted_as_late() {
     assert_eq!(pool.stats().timed_out, 1);
 }
 
+/// To look whether there is something fresh is no use of it: it is closed when it has been idle for long.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_wait_keeps_nothing_from_being_idle() {
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |b| b.validate_after(Some(ms(50))).idle_timeout(Some(Duration::from_secs(1))));
+    drop(pool.acquire().await.unwrap());
+    for _ in 0..12 {
+        pass(ms(100)).await;
+        assert_eq!(pool.try_acquire().err().map(|error| error.refused()), Some(Refused::NoneIdle));
+    }
+    assert_eq!(server.get(|s| &s.open), 0, "{}", pool.snapshot());
+}
+
+/// A change of the settings within a change would wait for itself.
+#[test]
+fn a_change_within_a_change_is_an_error() {
+    ends(|| {
+        let runtime = runtime();
+        let _inside = runtime.enter();
+        let pool = pool(&Arc::new(Server::default()), |b| b);
+        let mut inner = None;
+        let outer = pool.configure(|settings| {
+            inner = pool.configure(|settings| settings.max_size(7)).err();
+            settings.max_size(9)
+        });
+        outer.unwrap();
+        assert_eq!(inner.map(|error| error.setting()), Some("configure"));
+        assert_eq!(pool.snapshot().max_size, 9);
+        // Also after a closure that panics.
+        let panicked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.configure(|_| panic!("on purpose"))));
+        assert!(panicked.is_err());
+        pool.configure(|settings| settings.max_size(5)).unwrap();
+        assert_eq!(pool.snapshot().max_size, 5);
+    });
+}
+
+/// A waker that panics.
+struct Unwakeable;
+
+impl Wake for Unwakeable {
+    fn wake(self: Arc<Self>) {
+        panic!("on purpose");
+    }
+}
+
+/// Wakers are code of executors. One that panics takes neither the others' wake-ups with it nor the housekeeper.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_costs_nobody_else_anything() {
+    let unwakeable = Waker::from(Arc::new(Unwakeable));
+    let mut cx = Context::from_waker(&unwakeable);
+    let server = Arc::new(Server::default());
+    let pool = pool(&server, |b| b.max_size(1).acquire_timeout(ms(500)).validation_timeout(ms(100)));
+    let busy = pool.acquire().await.unwrap();
+    // The first in line, twice: those behind are woken in the same batch, by the housekeeper and by who closes the pool.
+    for closes in [false, true] {
+        let mut first = pin!(pool.acquire());
+        assert!(first.as_mut().poll(&mut cx).is_pending());
+        let others: Vec<_> = (0..3)
+            .map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move { pool.acquire().await.map(drop).map_err(|error| error.refused()) })
+            })
+            .collect();
+        eventually("they are in line", || pool.snapshot().pending == 4).await;
+        if closes {
+            pool.close(ms(10)).await.expect_err("one is in use");
+        }
+        let refused = if closes { Refused::Closed } else { Refused::TimedOut };
+        for other in others {
+            let ended = tokio::time::timeout(Duration::from_secs(1), other).await;
+            assert_eq!(ended.expect("it is woken").unwrap(), Err(refused));
+        }
+    }
+    drop(busy);
+    pool.close(Duration::from_secs(1)).await.expect("the housekeeper is still there");
+}
+
 // === sizes and bounds ===
 
 /// A connect that was in flight when the maximum fell ends above it.

@@ -256,8 +256,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             self.unwaited += 1;
             return Some(loan);
         }
-        let woken = self.put_back(loan, now);
-        debug_assert!(woken.is_none(), "nobody is in line");
+        self.leave_idle(loan);
         None
     }
 

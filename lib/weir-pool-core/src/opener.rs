@@ -19,12 +19,16 @@
 //! The second term of the maximum is what makes long uses known while they last: a line that does not move tells so after
 //! `T / waiting`.
 //!
-//! Three brakes:
+//! Four brakes:
 //! 1. **Ramp.** The connects in flight at most double per step (T/8, within [`STEP_MIN`] and [`STEP_MAX`]). Those that were
 //!    not begun when the line is gone are never begun.
 //! 2. **Pace after a failure.** One at a time, begun `backoff × 2ⁿ × (0.5 … 1.0)` apart, up to the cap.
 //! 3. **Patience.** A connect that takes four times as long as usual is counted as failed although it goes on, and another
 //!    may be tried beside it: a server that is back is found although older connects hang.
+//! 4. **Pace after useless ones.** A connection that opens well and then cannot be made ready for its user (a check, a reset or
+//!    the user's own hook fails on it) is closed, and one that replaces it may fare no better. From the second one on that was
+//!    opened after such a failure, connects are begun one at a time and as far apart as after failed ones, until one gets through or
+//!    that is long past. Nobody is refused for it: whether the server is down is a matter of connects.
 
 use std::time::Duration;
 
@@ -111,6 +115,12 @@ pub struct Opener {
     not_before: Instant,
     /// Somebody was refused: one attempt, though nobody waits.
     probe: bool,
+    /// When a connection was found useless last, while that matters.
+    useless_at: Option<Instant>,
+    /// How many in a row were, that were opened after another one was.
+    useless: u32,
+    /// No connect before this because of them.
+    useless_until: Instant,
 }
 
 impl Opener {
@@ -127,6 +137,9 @@ impl Opener {
             failed_at: Instant::ZERO,
             not_before: Instant::ZERO,
             probe: false,
+            useless_at: None,
+            useless: 0,
+            useless_until: Instant::ZERO,
         }
     }
 
@@ -155,11 +168,11 @@ impl Opener {
             }
             return 0;
         }
-        if now < self.not_before {
+        if now < self.not_before.max(self.useless_until) {
             return 0;
         }
         let in_flight = demand.opening - demand.hung.min(demand.opening);
-        if self.failing_since.is_some() {
+        if self.failing_since.is_some() || self.is_useless(now) {
             // Beside those that hang, but the bound is the bound.
             let begin = u32::from(in_flight == 0 && demand.opening < self.params.parallel_max.max(1));
             self.probe &= begin == 0;
@@ -183,7 +196,8 @@ impl Opener {
             return None;
         }
         let soonest = now + self.step();
-        Some(if self.failing_since.is_some() { soonest.max(self.not_before) } else { soonest })
+        let paced = if self.failing_since.is_some() { self.not_before } else { Instant::ZERO };
+        Some(soonest.max(paced).max(self.useless_until))
     }
 
     /// A connect succeeded after `took`.
@@ -207,12 +221,50 @@ impl Opener {
             return;
         }
         self.failed_at = now;
-        let doubled = self.params.backoff.saturating_mul(1 << self.failures.min(20));
+        self.not_before = began + self.pause(self.failures, seed);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// A connection that was opened at `opened` could not be made ready for its user. `seed` draws the pause, which counts from
+    /// `opened`: who lives longer than the pause needs none. Those that were opened before the last such failure say nothing: they
+    /// may be dead of old age, together.
+    pub fn found_useless(&mut self, opened: Instant, now: Instant, seed: u64) {
+        let known = self.useless_at.filter(|_| self.remembers_useless(now));
+        let Some(before) = known else {
+            (self.useless_at, self.useless) = (Some(now), 0);
+            return;
+        };
+        if opened < before {
+            return;
+        }
+        self.useless_at = Some(now);
+        self.ramp = 1;
+        self.useless_until = opened + self.pause(self.useless, seed);
+        self.useless = self.useless.saturating_add(1);
+    }
+
+    /// A connection has got through what others could not.
+    pub fn found_useful(&mut self) {
+        (self.useless_at, self.useless, self.useless_until) = (None, 0, Instant::ZERO);
+    }
+
+    /// Whether the last useless connection is so recent that the next one counts as following it.
+    fn remembers_useless(&self, now: Instant) -> bool {
+        self.useless_at.is_some_and(|at| now.since(at) <= self.params.backoff_max.saturating_mul(2))
+    }
+
+    /// Whether new connections are useless.
+    fn is_useless(&self, now: Instant) -> bool {
+        self.useless > 0 && self.remembers_useless(now)
+    }
+
+    /// The pause after so many failures before.
+    fn pause(&self, before: u32, seed: u64) -> Duration {
+        let doubled = self.params.backoff.saturating_mul(1 << before.min(20));
         let pause = doubled.min(self.params.backoff_max);
         let half = u64::try_from((pause / 2).as_nanos()).unwrap_or(u64::MAX);
         let share = hash::reduce(hash::splitmix64(seed), half.saturating_add(1));
-        self.not_before = began + Duration::from_nanos(half) + Duration::from_nanos(share);
-        self.failures = self.failures.saturating_add(1);
+        Duration::from_nanos(half) + Duration::from_nanos(share)
     }
 
     /// Somebody was refused because the server is down: one attempt is due although nobody waits.
@@ -400,6 +452,48 @@ mod tests {
         assert_eq!(opener.want(&demand, at(601)), 0, "paced");
         assert_eq!(opener.want(&demand, at(700)), 1);
         assert_eq!(opener.want(&Demand { opening: 2, ..demand }, at(701)), 0, "one at a time");
+    }
+
+    #[test]
+    fn connections_that_are_useless_are_replaced_at_a_pace() {
+        let mut opener = experienced();
+        let demand = Demand { waiting: 20, room: 10, ..Demand::default() };
+        let mut opened = Vec::new();
+        for millis in 0..10_000 {
+            // Open a millisecond later, and useless at once.
+            if opened.last().is_some_and(|last| last + 1 == millis) {
+                opener.opened(ms(1));
+                opener.found_useless(at(millis), at(millis), millis);
+            }
+            assert!(!opener.is_down(at(millis)), "connects are well");
+            opened.extend((0..opener.want(&demand, at(millis))).map(|_| millis));
+        }
+        assert!((10..=25).contains(&opened.len()), "{opened:?}");
+        let gaps: Vec<u64> = opened.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // The first may be an accident.
+        assert!(gaps[1..].iter().all(|gap| (25..=1_002).contains(gap)), "{gaps:?}");
+        assert!(gaps[gaps.len() - 1] >= 500, "{gaps:?}");
+        opener.found_useful();
+        assert_eq!(opener.want(&demand, at(10_000)), 1, "the ramp begins anew");
+        assert_eq!(opener.want(&Demand { opening: 1, ..demand }, at(10_050)), 1, "and goes on");
+    }
+
+    #[test]
+    fn connections_that_died_together_cost_no_pause() {
+        let mut opener = experienced();
+        for millis in 0..20 {
+            opener.found_useless(at(0), at(1_000 + millis), millis);
+        }
+        let demand = Demand { waiting: 20, room: 20, ..Demand::default() };
+        assert_eq!(opener.want(&demand, at(1_020)), 1);
+        assert_eq!(opener.want(&Demand { opening: 1, ..demand }, at(1_060)), 1, "not one at a time");
+        // One of the new ones, after it has been used for a while.
+        opener.found_useless(at(1_030), at(2_500), 1);
+        assert_eq!(opener.want(&demand, at(2_501)), 1, "it has lived longer than a pause");
+        // Long after the last one, it is the first again.
+        opener.found_useless(at(2_600), at(9_000), 1);
+        assert_eq!(opener.want(&demand, at(9_001)), 1);
+        assert!(opener.want(&Demand { opening: 1, ..demand }, at(9_060)) >= 1);
     }
 
     #[test]

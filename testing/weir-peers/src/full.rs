@@ -32,6 +32,10 @@ impl<M: Manager> Manager for Counting<M> {
         self.inner.is_broken(connection)
     }
 
+    fn validate_after(&self) -> Option<Duration> {
+        self.inner.validate_after()
+    }
+
     async fn on_acquire(&self, connection: &mut M::Connection) -> Result<(), M::Error> {
         self.inner.on_acquire(connection).await
     }

@@ -205,8 +205,7 @@ fn refused(server: &Mariadb) -> u64 {
 async fn a_restart_under_load_costs_what_was_in_flight() {
     let mut server = Mariadb::run(&[]);
     let size = 8;
-    // Checked before each use: see the next test.
-    let pool = pool(manager(&server), |pool| pool.max_size(size).validate_after(Some(Duration::ZERO)));
+    let pool = pool(manager(&server), |pool| pool.max_size(size));
     let load = Load::start(&pool, 40, echo);
     load.goes_on().await;
     server.kill();
@@ -219,14 +218,15 @@ async fn a_restart_under_load_costs_what_was_in_flight() {
     assert!(recovery < ms(1_000 + 500), "served {recovery:?} after the server was back; a step of the back-off is 1 s");
 }
 
-/// The driver does not read while it is idle, so a connection that was used a moment ago and killed since looks alive: whoever
-/// has to live with that checks before each use. One that has been idle for `validate_after` is checked in any case.
+/// The driver does not read while it is idle, so a connection that was used a moment ago and killed since looks alive: by default,
+/// each that was idle is checked before it is lent. Whoever has chosen to check less is safe from what was idle for longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_sessions_are_seen_by_nobody() {
     let server = Mariadb::run(&[]);
-    for (validate_after, pause) in [(Duration::ZERO, Duration::ZERO), (ms(300), ms(400))] {
-        let pool =
-            pool(manager(&server), |pool| pool.max_size(6).idle_timeout(None).validate_after(Some(validate_after)));
+    let unset: fn(Builder) -> Builder = |pool| pool;
+    let longer: fn(Builder) -> Builder = |pool| pool.validate_after(Some(ms(300)));
+    for (settings, pause) in [(unset, Duration::ZERO), (unset, ms(20)), (longer, ms(400))] {
+        let pool = pool(manager(&server), |pool| settings(pool.max_size(6).idle_timeout(None)));
         let mut admin = mysql_async::Conn::from_url(server.url()).await.unwrap();
         for round in 0..5 {
             let mut guards = Vec::new();
@@ -246,11 +246,41 @@ async fn killed_sessions_are_seen_by_nobody() {
                 })
                 .collect();
             for (number, user) in users.into_iter().enumerate() {
-                assert_eq!(user.await.unwrap().unwrap(), number as i64, "round {round}, {validate_after:?}");
+                assert_eq!(user.await.unwrap().unwrap(), number as i64, "round {round}, {pause:?}");
             }
         }
         admin.disconnect().await.unwrap();
     }
+}
+
+/// A check is for what was idle: a connection that goes from one user straight to the next has none, so where callers wait, nobody
+/// pays for it. The server counts the checks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_pays_for_no_check() {
+    let server = Mariadb::run(&[]);
+    let pings = || -> u64 {
+        let status = server.sql("SHOW GLOBAL STATUS LIKE 'Com_admin_commands'");
+        status.split_whitespace().last().unwrap().parse().unwrap()
+    };
+    let pool = pool(manager(&server), |pool| pool.max_size(4).min_idle(4).idle_timeout(None));
+    pool.warm_up(4, ms(20_000)).await.unwrap();
+    let before = pings();
+    for number in 0..50 {
+        assert_eq!(echo(pool.acquire().await.unwrap(), number).await.unwrap(), number);
+    }
+    // The log-outs of `sql` are counted, too.
+    let alone = pings() - before;
+    assert!((50..60).contains(&alone), "{alone} checks for 50 callers one after the other");
+    let before = pings();
+    let uses = pool.stats().uses;
+    let load = Load::start(&pool, 40, echo);
+    while pool.stats().uses < uses + 2_000 {
+        load.goes_on().await;
+    }
+    assert_eq!(load.end().await, (0, 0));
+    let (checks, uses) = (pings() - before, pool.stats().uses - uses);
+    // At the beginning and at the end there are fewer callers than connections.
+    assert!(checks < uses / 20, "{checks} checks for {uses} callers who wait");
 }
 
 #[test]

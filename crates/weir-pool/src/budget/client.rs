@@ -9,8 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use weir_pool_core::budget::{Claim, Grant};
 
+use crate::words::plain;
+
 /// Bytes of an answer at most.
-const ANSWER_BYTES: u64 = 16 * 1_024;
+pub(crate) const ANSWER_BYTES: usize = 16 * 1_024;
 /// Fields of its head at most.
 const FIELDS: usize = 32;
 
@@ -24,7 +26,7 @@ pub(super) struct To<'a> {
 
 /// No grant.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Nobody listens at any of its addresses.
     Refused,
     /// Anything else; the text says what.
@@ -94,13 +96,22 @@ async fn exchange(to: &To<'_>, method: &str, path: &str, body: &str) -> Result<V
     );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES).read_to_end(&mut answer).await?;
-    let (status, body) = split(&answer)?;
+    // One more than is taken, so that what is too long is known to be.
+    stream.take(ANSWER_BYTES as u64 + 1).read_to_end(&mut answer).await?;
+    judge(&answer).map(<[u8]>::to_vec)
+}
+
+/// The body of an answer that says yes.
+pub(crate) fn judge(answer: &[u8]) -> Result<&[u8], Failure> {
+    if answer.len() > ANSWER_BYTES {
+        return Err(Failure::Other(format!("not an answer of a grantor: longer than {ANSWER_BYTES} bytes")));
+    }
+    let (status, body) = split(answer)?;
     if (200..=299).contains(&status) {
-        return Ok(body.to_vec());
+        return Ok(body);
     }
     let said = serde_json::from_slice::<serde_json::Value>(body).ok();
-    let said = said.as_ref().and_then(|said| said["message"].as_str()).unwrap_or("no reason given");
+    let said = said.as_ref().and_then(|said| said["message"].as_str()).map_or("no reason given".to_owned(), plain);
     Err(Failure::Other(format!("status {status}: {said}")))
 }
 
@@ -120,7 +131,7 @@ fn split(answer: &[u8]) -> Result<(u16, &[u8]), Failure> {
     Ok((head.code.unwrap_or_default(), body))
 }
 
-fn read_grant(body: &[u8]) -> Result<Grant, Failure> {
+pub(crate) fn read_grant(body: &[u8]) -> Result<Grant, Failure> {
     let json: serde_json::Value =
         serde_json::from_slice(body).map_err(|error| Failure::Other(format!("not a grant: {error}")))?;
     let number = |key: &str| json[key].as_u64().ok_or_else(|| Failure::Other(format!("not a grant: no {key}")));

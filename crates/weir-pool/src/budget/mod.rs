@@ -9,7 +9,7 @@
 //! A connection taken out of its pool ([`Guard::detach`](crate::Guard::detach)) counts no more.
 
 #[cfg(feature = "budget")]
-mod client;
+pub(crate) mod client;
 mod local;
 #[cfg(feature = "budget")]
 mod remote;

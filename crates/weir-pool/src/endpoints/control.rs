@@ -23,6 +23,7 @@ use crate::log;
 use crate::manager::Manager;
 use crate::pool::Pool;
 use crate::settings::Settings;
+use crate::shared::wake_all;
 use crate::sync::{Mutex, MutexGuard, Notify, Published, Runtime, sleep_until};
 use crate::watch::Watch;
 
@@ -282,7 +283,7 @@ impl<M: Manager> Core<M> {
     }
 
     fn tell(&self, told: Told<M>) {
-        told.wake.into_iter().for_each(Waker::wake);
+        wake_all(&self.name, told.wake);
         if told.published {
             self.published.notify_waiters();
             let view = self.view.load();

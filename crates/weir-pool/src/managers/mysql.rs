@@ -23,9 +23,14 @@
 //! | settings, temporary tables, locks of the session | meets them, unless [`Reset::Session`] was chosen (`COM_RESET_CONNECTION`, which forgets prepared statements too) |
 //! | prepared statements | finds them, in the driver's own bounded cache (`stmt_cache_size`) |
 //!
-//! The driver reads only when it is asked to: that the server has closed an idle connection is seen by the check before a use,
-//! which is skipped if it was used a moment ago ([`Builder::validate_after`](crate::Builder::validate_after)). Where
-//! servers close connections often, set that to zero: it is a round trip per use.
+//! # A session that the server has ended
+//! The driver reads only when it is asked to, and its socket cannot be looked at from outside, so that the server has closed an idle
+//! connection is known by a round trip only. Therefore each connection that has been idle, for however short a time, is checked
+//! before it is lent: that is the default of [`Builder::validate_after`](crate::Builder::validate_after) here. One that goes
+//! straight from one user to the next is not checked: where callers wait for connections, that is all of them, and a session that ends
+//! then ends in use. Whoever would rather have an error now and then than a round trip sets `validate_after` to a longer time;
+//! `Duration::ZERO` checks also what goes straight on. [`Pool::try_acquire`](crate::Pool::try_acquire) cannot await a check: it
+//! finds nothing by default.
 
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
@@ -40,6 +45,9 @@ use crate::manager::{Manager, Release};
 
 /// How long what a user has left behind may take to be dealt with, unless said otherwise.
 const RECOVERY: Duration = Duration::from_millis(250);
+
+/// What has been idle for this long is checked: anything that was idle at all.
+const IDLE_AT_ALL: Duration = Duration::from_nanos(1);
 
 /// Opens connections to MySQL and MariaDB. See the [module](self) for what it does about what users leave behind.
 #[derive(Clone, Debug)]
@@ -143,6 +151,10 @@ impl Manager for Mysql {
     fn is_broken(&self, connection: &mut MysqlConnection) -> bool {
         // Also while a query is unanswered: the driver would take the answer for that of the next one.
         connection.conn.is_disconnected()
+    }
+
+    fn validate_after(&self) -> Option<Duration> {
+        Some(IDLE_AT_ALL)
     }
 
     fn on_release(&self, connection: &mut MysqlConnection) -> Release {

@@ -26,7 +26,7 @@
 
 mod connect;
 mod statements;
-mod wire;
+pub(crate) mod wire;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

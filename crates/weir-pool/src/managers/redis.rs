@@ -45,6 +45,7 @@ use tokio::time::timeout;
 use super::driver::{Driver, Pulse};
 use super::{Credentials, CredentialsError};
 use crate::manager::{Manager, Release};
+use crate::words::plain;
 
 /// How long a connection may take to come to rest, unless said otherwise.
 const RECOVERY: Duration = Duration::from_millis(250);
@@ -206,9 +207,9 @@ impl Redis {
 /// Why a connection was not opened: what the server said before it hung up, if it did.
 fn refusal(words: &Mutex<Vec<u8>>, error: RedisError) -> RedisPoolError {
     let words = words.lock().unwrap_or_else(PoisonError::into_inner);
-    let line = words.split(|byte| *byte == b'\r').next().and_then(|line| line.strip_prefix(b"-"));
+    let line = words.split(|byte| matches!(byte, b'\r' | b'\n')).next().and_then(|line| line.strip_prefix(b"-"));
     match line {
-        Some(line) if error.is_io_error() => RedisPoolError::Refused(String::from_utf8_lossy(line).into_owned()),
+        Some(line) if error.is_io_error() => RedisPoolError::Refused(plain(&String::from_utf8_lossy(line))),
         _ => error.into(),
     }
 }
@@ -399,7 +400,7 @@ impl std::fmt::Debug for RedisConnection {
 #[non_exhaustive]
 pub enum RedisPoolError {
     /// Of the driver or the server.
-    #[error("Redis: {0}")]
+    #[error("Redis: {}", plain(&.0.to_string()))]
     Redis(#[from] RedisError),
     /// The server hung up, and said why.
     #[error("Redis: {0}")]

@@ -60,6 +60,19 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.evict_all();
     }
 
+    /// A connection that was opened at `opened` could not be made ready for its user. To be called before it is given back to
+    /// be closed: what replaces it may have to wait ([`Opener::found_useless`](crate::Opener::found_useless)).
+    pub fn found_useless(&mut self, opened: Instant, now: Instant) {
+        let seed = self.draw();
+        self.cold.opener.found_useless(opened, now, seed);
+    }
+
+    /// A connection has got through what others could not.
+    pub fn found_useful(&mut self) {
+        self.cold.opener.found_useful();
+        self.call_housekeeper(Instant::ZERO);
+    }
+
     /// What a [`Roster`](crate::Roster) wants to know. Cheap enough to compare before and after each change.
     pub fn evidence(&self) -> Evidence {
         let stats = self.pool.stats();

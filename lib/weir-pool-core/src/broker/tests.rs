@@ -582,3 +582,22 @@ fn a_world_of_callers() {
     }
     assert!(served > 1_000 && timed_out > 10, "the world is alive: {served} served, {timed_out} timed out");
 }
+
+/// To look at it is not to use it.
+#[test]
+fn what_is_not_taken_has_been_idle_since_it_was() {
+    let mut broker = broker(1, |params| {
+        params.keep.idle_timeout = ms(1_000);
+        params.keep.max_uses = Some(3);
+    });
+    broker.warm_up(1);
+    keep(&mut broker, at(0));
+    for millis in (100..1_000).step_by(100) {
+        assert_eq!(broker.try_acquire(at(millis), |_| false), None);
+        broker.check_invariants();
+    }
+    let stats = broker.stats(at(999));
+    assert_eq!((stats.pool.idle, stats.pool.busy, stats.pool.reused, stats.uses), (1, 0, 0, 0));
+    keep(&mut broker, at(1_001));
+    assert_eq!((broker.live(), broker.closed_for(CloseReason::IdleTimeout)), (0, 1));
+}

@@ -209,6 +209,14 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.seat(slot).take()
     }
 
+    /// A connection that was idle and has just been lent is not taken: it is idle, since when it was.
+    pub(super) fn leave_idle(&mut self, loan: Loan<C>) {
+        let slot = loan.slot();
+        self.begun_nanos = self.begun_nanos.wrapping_sub(loan.0.since.as_nanos());
+        self.pool.untake(slot);
+        self.seat(slot).replace(loan);
+    }
+
     fn alive_at(&self, slot: SlotId) -> Instant {
         self.seats.get(slot.index() as usize).and_then(Option::as_ref).map_or(Instant::ZERO, |loan| loan.0.alive)
     }

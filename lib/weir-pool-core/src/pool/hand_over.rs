@@ -3,7 +3,7 @@
 
 use weir_core::Instant;
 
-use super::lists::link_by_age;
+use super::lists::{link_by_age, link_newest};
 use super::{Pool, Released, idle_nanos_of, worn};
 use crate::slot::{CloseReason, NONE, SlotId, State};
 
@@ -46,6 +46,22 @@ impl<C: Copy + Eq> Pool<C> {
         self.stats.reused += 1;
         self.check_invariants();
         Some(slot)
+    }
+
+    /// Undoes [`Pool::take_newest`], at once: the connection was not used, and has been idle since it was before.
+    pub(crate) fn untake(&mut self, slot: SlotId) {
+        let Some((index, entry)) = self.entry_mut(slot) else { return };
+        if entry.meta.state != State::Busy {
+            return;
+        }
+        entry.meta.state = State::Idle;
+        entry.meta.uses = entry.meta.uses.saturating_sub(1);
+        // As it was: nothing has become idle in between.
+        link_newest(&mut self.slots, &mut self.idle, index);
+        self.busy_count -= 1;
+        self.idle_count += 1;
+        self.stats.reused = self.stats.reused.saturating_sub(1);
+        self.check_invariants();
     }
 
     /// As [`Pool::release`], the counterpart of [`Pool::take_newest`].

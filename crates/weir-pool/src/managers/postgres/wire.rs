@@ -90,6 +90,19 @@ impl Ledger {
         self.sent.load(Ordering::SeqCst)
     }
 
+    /// Messages sent, requests, answers, requests that are void; transaction status; whether COPY takes data, and whether bytes
+    /// are stuck.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn figures(&self) -> ([u64; 4], u8, [bool; 2]) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+        let Self { sent, asked, answered, void, status, copies, stuck, .. } = self;
+        (
+            [count(sent), count(asked), count(answered), count(void)],
+            status.load(Ordering::SeqCst),
+            [copies.load(Ordering::SeqCst), stuck.load(Ordering::SeqCst)],
+        )
+    }
+
     fn unanswered(&self) -> u64 {
         self.asked.load(Ordering::SeqCst).wrapping_sub(self.answered.load(Ordering::SeqCst))
     }
@@ -205,6 +218,8 @@ impl Reader {
                     self.state = Reading::Tagged;
                 }
                 self.left = length.saturating_sub(8);
+                // The first byte of its length is no tag, whatever it is.
+                self.head[0] = 0;
             }
             Reading::TlsAnswer => self.state = Reading::Tagged,
             Reading::Tagged => {
@@ -265,6 +280,11 @@ impl<S> Watched<S> {
         &self.stream
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn get_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     fn is_watching(&self) -> bool {
         self.inner || !self.ledger.encrypted.load(Ordering::SeqCst)
     }
@@ -293,7 +313,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
             if let Poll::Ready(Ok(count)) = &written {
                 this.to_server.take(&buf[..*count], |tag, _| ledger.message_sent(tag));
                 if std::mem::take(&mut this.to_server.asked_for_tls) {
-                    this.from_server.state = Reading::TlsAnswer;
+                    // Whatever the server has said before it was asked is no part of its answer.
+                    this.from_server = Reader::new(Reading::TlsAnswer);
                 }
             }
         }
@@ -355,6 +376,18 @@ mod tests {
         let bytes = [b"N".to_vec(), message(b'Z', b"T")].concat();
         assert_eq!(told(Reader::new(Reading::TlsAnswer), &bytes, &[]), [(b'Z', b'T')]);
         assert_eq!(told(Reader::new(Reading::Opening), &[TLS_HANDSHAKE, 3, 1, 0, 0, 0, 0, 0, 9, 9], &[]), []);
+    }
+
+    #[test]
+    fn the_length_of_a_long_opening_is_no_tag() {
+        let mut reader = Reader::new(Reading::Opening);
+        let mut told = 0;
+        reader.take(&[b'S', 0, 0, 16, 0, 3, 0, 0], |_, _| told += 1);
+        let chunk = vec![0; 1 << 20];
+        while reader.left > 0 {
+            reader.take(&chunk[..chunk.len().min(reader.left as usize)], |_, _| told += 1);
+        }
+        assert_eq!(told, 0);
     }
 
     #[test]
