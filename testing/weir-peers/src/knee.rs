@@ -23,11 +23,12 @@ const CALLERS: u32 = 100;
 /// What a server is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Workload {
-    /// Statements that wait for 8 ms, then all update the same row and keep it for 1 ms.
+    /// Statements that wait for 20 ms, then all update the same row and keep it for 1 ms.
     Hot,
-    /// As `Hot` with a lock instead of a row, which is kept the longer the more wait for it.
+    /// Statements that wait for 12 ms, then take a lock that is kept for 1 ms, and longer the more wait for it: throughput falls beyond
+    /// the knee.
     Contended,
-    /// Statements that wait for 4 ms, then need about 1 ms of a processor.
+    /// Statements that wait for 8 ms, then need about 4 ms of a processor.
     Work,
 }
 
@@ -59,7 +60,9 @@ impl Workload {
     /// What callers ask for; or, with `slow`, what saturates the server: whoever has the row or the lock keeps it five times as
     /// long and one in ten waits for a tenth of a second before, or work takes five times as much of a processor.
     fn statement(self, slow: bool) -> String {
-        let before = if slow { "CASE WHEN random() < 0.1 THEN 0.1 ELSE 0.008 END" } else { "0.008" };
+        let usual = if self == Self::Hot { 0.02 } else { 0.012 };
+        let before =
+            if slow { format!("CASE WHEN random() < 0.1 THEN 0.1 ELSE {usual} END") } else { usual.to_string() };
         let kept = if slow { 0.005 } else { 0.001 };
         match self {
             Self::Hot => format!(
@@ -71,8 +74,8 @@ impl Workload {
                  (SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'))"
             ),
             Self::Work => format!(
-                "SELECT pg_sleep(0.004), (SELECT count(*) FROM generate_series(1, {}) row WHERE row % 7 = 3)",
-                if slow { 80_000 } else { 16_000 }
+                "SELECT pg_sleep(0.008), (SELECT count(*) FROM generate_series(1, {}) row WHERE row % 7 = 3)",
+                if slow { 320_000 } else { 64_000 }
             ),
         }
     }

@@ -23,7 +23,7 @@ use weir_test::Postgres as Server;
 
 type Failure = Box<dyn Error>;
 
-const SIZES: [u32; 14] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30, 50];
+const SIZES: [u32; 14] = [2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 17, 25, 50];
 /// Sessions that each server has room for.
 const SETTINGS: [&str; 1] = ["max_connections=120"];
 
@@ -43,7 +43,7 @@ impl Run {
         let server = Server::run(&SETTINGS);
         workload.prepare(&server);
         let callers = Callers::start(&server, workload, SIZES[0], None)?;
-        let sweep = Sweep::run(&callers, &SIZES, Duration::from_secs(4)).await?;
+        let sweep = Sweep::run(&callers, &SIZES, Duration::from_secs(3)).await?;
         println!("{}: throughput by size\n{sweep}", workload.name());
         callers.end().await;
         Ok((server, sweep))
@@ -150,7 +150,7 @@ impl Run {
 /// What a static size gets done.
 async fn static_rate(server: &Server, workload: Workload, size: u32) -> Result<f64, Failure> {
     let callers = Callers::start(server, workload, size, None)?;
-    let rate = callers.rate_with(size, Duration::from_secs(4)).await?.rate;
+    let rate = callers.rate_with(size, Duration::from_secs(5)).await?.rate;
     callers.end().await;
     Ok(rate)
 }
