@@ -29,8 +29,10 @@ pub struct Overload {
 pub struct Outcome {
     /// Callers.
     pub asked: u64,
-    /// Answered within their time.
+    /// Answered within their time, before the last had come.
     pub in_time: u64,
+    /// Answered within their time after that: they say nothing about how many can be answered while callers keep coming.
+    pub after: u64,
     /// Answered, but later.
     pub late: u64,
     /// Queries that failed.
@@ -52,16 +54,16 @@ impl Outcome {
 
     fn new() -> Result<Self, hdrhistogram::CreationError> {
         let refusals = Histogram::new_with_bounds(1, 60_000_000, 3)?;
-        Ok(Self { asked: 0, in_time: 0, late: 0, failed: 0, refusals })
+        Ok(Self { asked: 0, in_time: 0, after: 0, late: 0, failed: 0, refusals })
     }
 }
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { asked, in_time, late, failed, refusals } = self;
+        let Self { asked, in_time, after, late, failed, refusals } = self;
         write!(
             f,
-            "{asked} asked, {in_time} answered in time, {late} late, {failed} failed, {} refused",
+            "{asked} asked, {in_time} answered in time (and {after} after the last had come), {late} late, {failed} failed, {} refused",
             refusals.len()
         )?;
         if !refusals.is_empty() {
@@ -98,9 +100,10 @@ pub async fn echo_pool(server: &Server, size: u32) -> Result<Pool<Postgres>, Box
     Ok(pool)
 }
 
-/// Uses a second of a pool whose callers ask again at once.
+/// Uses a second of a pool whose callers ask again at once, once all connections have been used.
 pub async fn capacity(pool: &Pool<Postgres>, hold: Duration, over: Duration) -> f64 {
-    let end = Instant::now() + over;
+    let begin = Instant::now() + 2 * hold;
+    let end = begin + over;
     let tasks: Vec<_> = (0..2 * pool.snapshot().max_size)
         .map(|_| {
             let pool = pool.clone();
@@ -110,7 +113,7 @@ pub async fn capacity(pool: &Pool<Postgres>, hold: Duration, over: Duration) -> 
                     let Ok(guard) = pool.acquire().await else { continue };
                     let answered = ask(&guard, hold).await.is_ok();
                     drop(guard);
-                    done += u64::from(answered && Instant::now() <= end);
+                    done += u64::from(answered && (begin..end).contains(&Instant::now()));
                 }
                 done
             })
@@ -135,12 +138,12 @@ impl Overload {
         while due < self.lasts {
             // Those whose time has come while this one slept come at once, but their clock runs since then.
             while due <= begun.elapsed() {
-                tokio::spawn(self.call(pool.clone(), Arc::clone(&outcome)));
+                tokio::spawn(self.call(pool.clone(), begun + self.lasts, Arc::clone(&outcome)));
                 due += Duration::from_secs_f64(exponential(&mut random) / self.rate);
             }
             sleep(Duration::from_millis(1)).await;
         }
-        // Whoever came has been answered or refused when all connections can be had again.
+        // Each of them has a share of it until it has been answered or refused.
         while Arc::strong_count(&outcome) > 1 {
             sleep(Duration::from_millis(10)).await;
         }
@@ -148,7 +151,7 @@ impl Overload {
         outcome.clone()
     }
 
-    async fn call(self, pool: Pool<Postgres>, outcome: Arc<Mutex<Outcome>>) {
+    async fn call(self, pool: Pool<Postgres>, end: Instant, outcome: Arc<Mutex<Outcome>>) {
         let asked = Instant::now();
         let answered = match pool.acquire_timeout(self.deadline).await {
             Ok(guard) => Some(ask(&guard, self.hold).await.is_ok()),
@@ -158,7 +161,8 @@ impl Overload {
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         outcome.asked += 1;
         match answered {
-            Some(true) if took <= self.deadline => outcome.in_time += 1,
+            Some(true) if took <= self.deadline && asked + took <= end => outcome.in_time += 1,
+            Some(true) if took <= self.deadline => outcome.after += 1,
             Some(true) => outcome.late += 1,
             Some(false) => outcome.failed += 1,
             None => outcome.refusals.saturating_record(took.as_micros() as u64),
