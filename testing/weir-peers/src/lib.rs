@@ -7,12 +7,16 @@ mod canary;
 mod crowd;
 mod full;
 mod hole;
+mod knee;
 mod load;
+mod overload;
 mod words;
 
 pub use canary::Canary;
 pub use crowd::{Crowd, Figures};
 pub use full::full_server;
 pub use hole::{HoleFigures, black_hole, join};
+pub use knee::{BOUNDS, Callers, KEEP, Rate, Second, Settled, Sweep, Workload};
 pub use load::Load;
+pub use overload::{Outcome, Overload, capacity, echo_pool};
 pub use words::{ENDLESS, SLOW_ECHO, pass, until};
