@@ -12,7 +12,7 @@ use crate::grantor::{CLAIM_BYTES, grant_json, read_claim};
 const CLAIMS: usize = 64;
 /// The budget that they are of.
 const PARAMS: GrantorParams =
-    GrantorParams { total: 40, floors: 4, lease: Duration::from_secs(10), floor_lease: Duration::from_secs(60) };
+    GrantorParams { total: 40, floors: 4, lease: Duration::from_secs(10), floor_lease: Duration::from_mins(1) };
 
 /// Feeds claims to a grantor: one a line, after a byte that says how much time has passed, in quarters of a second.
 ///

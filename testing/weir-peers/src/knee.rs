@@ -119,11 +119,8 @@ impl Callers {
         size: u32,
         adaptive: Option<Adaptive>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let builder = Pool::<Postgres>::builder()
-            .name("knee")
-            .max_size(size)
-            .min_idle(0)
-            .acquire_timeout(Duration::from_secs(60));
+        let builder =
+            Pool::<Postgres>::builder().name("knee").max_size(size).min_idle(0).acquire_timeout(Duration::from_mins(1));
         let builder = match adaptive {
             Some(adaptive) => builder.adaptive(adaptive),
             None => builder,

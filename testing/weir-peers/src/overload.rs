@@ -89,7 +89,7 @@ pub async fn echo_pool(server: &Server, size: u32) -> Result<Pool<Postgres>, Box
         .max_size(size)
         .min_idle(0)
         .idle_timeout(None)
-        .acquire_timeout(Duration::from_secs(60))
+        .acquire_timeout(Duration::from_mins(1))
         .build(Postgres::new(server.url().parse()?))?;
     let mut guards = Vec::new();
     for _ in 0..size {

@@ -40,7 +40,6 @@ async fn finds_the_knee(from: u32) {
     callers.end().await;
     let best = f64::midpoint(before, static_rate(&server, size).await);
     let text = format!("from {from}: {settled:?}, {failed} failed, {best:.1}/s with {size}, of\n{sweep}");
-    println!("{text}");
     assert_eq!(failed, 0, "{text}");
     assert!(settled.rate >= 0.8 * best, "{text}");
     let knee = f64::from(sweep.knee(KEEP));
@@ -82,7 +81,6 @@ async fn heavy_twice_the_capacity_is_refused_early_and_the_rest_is_in_time() {
     pool.configure(|settings| settings.admission(Some(Admission::default()))).unwrap();
     let with = overload.run(&pool, 7).await;
     let text = format!("{capacity:.1}/s; without: {without}; with: {with}");
-    println!("{text}");
     assert_eq!((with.failed, without.failed), (0, 0), "{text}");
     assert!(with.in_time as f64 >= 0.8 * capacity * lasts.as_secs_f64(), "{text}");
     assert!(with.refused_at(0.99) <= 0.25, "{text}");

@@ -55,7 +55,7 @@ pub fn allocate(total: u32, wants: &[Want]) -> Vec<u32> {
     let mut shares = vec![0; wants.len()];
     let floors = wants.iter().map(|want| Line::new(want.weight, want.floor.min(want.max)));
     let left = fill(total, &mut shares, &floors.collect::<Vec<_>>());
-    let demands = wants.iter().map(|want| Line::new(want.weight, want.demand.ceil().min(want.max)));
+    let demands = wants.iter().map(|want| Line::new(want.weight, want.demand.nearest().min(want.max)));
     let left = fill(left, &mut shares, &demands.collect::<Vec<_>>());
     let headroom = wants.iter().map(|want| {
         let milli = want.demand.as_milli();
@@ -186,6 +186,14 @@ mod tests {
     }
 
     #[test]
+    fn a_demand_that_is_measured_a_little_too_high_takes_no_connection_from_another() {
+        let want = |milli| Want { floor: 1, weight: 1, demand: Amount::milli(milli), max: 40, share: 0 };
+        assert_eq!(allocate(40, &[want(30_100), want(10_200)]), [30, 10]);
+        assert_eq!(allocate(1, &[want(0), want(10)]), [1, 0]);
+        assert_eq!(Amount::milli(10).nearest(), 1);
+    }
+
+    #[test]
     fn who_has_a_connection_keeps_it_unless_another_has_more_use_of_it() {
         let want = |milli, share| Want { floor: 1, weight: 1, demand: Amount::milli(milli), max: 40, share };
         let few = |demand, share| allocate(40, &[want(demand, share), want(15_000, 40 - share)])[0];
@@ -229,7 +237,7 @@ mod tests {
         ) {
             let shares = allocate(total, &wants);
             let floor = |want: &Want| want.floor.min(want.max);
-            let need = |want: &Want| floor(want).max(want.demand.ceil().min(want.max));
+            let need = |want: &Want| floor(want).max(want.demand.nearest().min(want.max));
             let pairs = || shares.iter().copied().zip(&wants);
             if pairs().any(|(share, want)| share > floor(want)) {
                 prop_assert!(pairs().all(|(share, want)| share >= floor(want)), "{:?}", shares);
@@ -245,7 +253,7 @@ mod tests {
             let shares = allocate(total, &wants);
             let pairs: Vec<_> = shares.iter().map(|share| u64::from(*share)).zip(&wants).collect();
             for (mine, my) in &pairs {
-                if *mine >= u64::from(my.demand.ceil().min(my.max)) {
+                if *mine >= u64::from(my.demand.nearest().min(my.max)) {
                     continue;
                 }
                 for (theirs, their) in &pairs {

@@ -16,7 +16,7 @@
 //! after some ten seconds, and a load that stays is averaged over the whole.
 //!
 //! **The line.** What stands in line for as long as a slice (the least there was) is to be served within [`DRAIN`]. A caller counts as
-//! one connection at most, however long uses are.
+//! one connection at most, however long uses are. A line that has not been empty for two seconds calls for one connection more at least.
 //!
 //! **It holds still.** The load that is said changes when the estimate is further from it than chance explains; otherwise every swing
 //! would move a connection from one pool to another.
@@ -42,6 +42,11 @@ const WINDOWS: usize = DEMAND_SLICES.ilog2() as usize + 1;
 const SWINGS_TENTHS: u64 = 35;
 /// The load that is said holds still within so many tenths of a swing of the window.
 const STILL_TENTHS: u64 = 15;
+/// A line that has not been empty for so many slices calls for [`MORE`]: callers who come back
+/// as soon as they are served are not seen as a load that grows.
+const STANDS: usize = 20;
+/// One connection, in [`PARTS`].
+const MORE: u64 = 1_000;
 /// Parts of a connection that are counted.
 const PARTS: u64 = 1_000;
 
@@ -176,7 +181,11 @@ impl Demand {
     /// The demand as of the last look.
     pub fn get(&self) -> Amount {
         let line = if self.known == 0 { self.current.line } else { self.current.line.min(self.back(1).line) };
-        let demand = self.said.saturating_add(u64::from(line) * part(self.hold, DRAIN));
+        let mut more = u64::from(line) * part(self.hold, DRAIN);
+        if line > 0 && self.known >= STANDS && (1..=STANDS).all(|back| self.back(back).line > 0) {
+            more = more.max(MORE);
+        }
+        let demand = self.said.saturating_add(more);
         Amount::milli(u32::try_from(demand).unwrap_or(u32::MAX))
     }
 }

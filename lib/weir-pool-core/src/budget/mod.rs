@@ -70,6 +70,12 @@ impl Amount {
         self.0
     }
 
+    /// Rounded to the nearest, but not to nothing: what is measured is a little off.
+    pub const fn nearest(self) -> u32 {
+        let nearest = self.0.saturating_add(500) / 1_000;
+        if nearest == 0 && self.0 > 0 { 1 } else { nearest }
+    }
+
     /// Rounded up.
     pub const fn ceil(self) -> u32 {
         self.0.div_ceil(1_000)

@@ -112,3 +112,15 @@ fn a_long_time_without_a_look_is_one_slice() {
     pool.look(400, 12, 0);
     assert_eq!(pool.demand(), 12);
 }
+
+/// Thirty callers that come back as soon as they are served, with 29 connections: no load grows, and one always waits.
+#[test]
+fn a_line_that_stands_calls_for_one_connection_more() {
+    let mut pool = Looked::new();
+    pool.look(1_900, 29, 1);
+    assert_eq!(pool.demand(), 29);
+    pool.look(60_000, 29, 1);
+    assert_eq!(pool.demand(), 30);
+    pool.look(100, 29, 0);
+    assert_eq!(pool.demand(), 29);
+}
