@@ -66,6 +66,10 @@ impl<T> Lock<T> {
     /// Takes it. A panic under it does not poison it.
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, T> {
+        if cfg!(weir_loom) {
+            // The models try every order of threads; waiting adds nothing to them.
+            return self.taken(self.mutex.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         match self.mutex.try_lock() {
             Ok(guard) => self.taken(guard),
             Err(_) => self.wait(),
@@ -151,5 +155,96 @@ fn spin(time: Duration) {
     let begun = Instant::now();
     while begun.elapsed() < time {
         std::hint::spin_loop();
+    }
+}
+
+#[cfg(all(test, not(weir_loom)))]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn whatever_way_it_is_taken_nobody_else_has_it() {
+        const THREADS: u64 = 4;
+        const TURNS: u64 = 20_000;
+        for crowded in [false, true] {
+            let lock = Lock::new(0_u64);
+            lock.crowded.store(crowded, Ordering::Relaxed);
+            let start = Barrier::new(THREADS as usize);
+            std::thread::scope(|scope| {
+                for _ in 0..THREADS {
+                    scope.spawn(|| {
+                        start.wait();
+                        for _ in 0..TURNS {
+                            let mut count = lock.lock();
+                            let seen = *count;
+                            std::hint::spin_loop();
+                            *count = seen + 1;
+                        }
+                    });
+                }
+            });
+            assert_eq!(*lock.lock(), THREADS * TURNS);
+            assert_eq!(lock.turns.load(Ordering::Relaxed), (THREADS * TURNS + 1) as u32);
+        }
+    }
+
+    /// The turn of a caller who found it taken, after `others` took it since the last such turn.
+    fn found_after(lock: &Lock<()>, others: u32) {
+        for _ in 0..others {
+            drop(lock.lock());
+        }
+        let mut guard = lock.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.found_taken(&mut guard);
+    }
+
+    #[test]
+    fn it_is_crowded_after_it_was_found_taken_often() {
+        let lock = Lock::new(());
+        for _ in 0..1_000 {
+            found_after(&lock, SELDOM);
+        }
+        assert!(!lock.crowded.load(Ordering::Relaxed), "once in so many turns is seldom");
+        for _ in 0..TIMES {
+            found_after(&lock, 1);
+        }
+        assert!(!lock.crowded.load(Ordering::Relaxed), "not yet often enough");
+        found_after(&lock, 1);
+        found_after(&lock, 1);
+        assert!(lock.crowded.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn it_is_not_crowded_any_more_when_others_take_it_seldom_and_is_then_harder_to_convince() {
+        let lock = Lock::new(());
+        lock.crowded.store(true, Ordering::Relaxed);
+        let judge = |turns| {
+            let mut guard = lock.mutex.lock().unwrap();
+            lock.judge(&mut guard, turns);
+            guard.enough
+        };
+        assert_eq!((judge(CROWDED_TURNS), lock.crowded.load(Ordering::Relaxed)), (TIMES, true));
+        assert_eq!((judge(CROWDED_TURNS - 1), lock.crowded.load(Ordering::Relaxed)), (2 * TIMES, false));
+        for _ in 0..20 {
+            lock.crowded.store(true, Ordering::Relaxed);
+            judge(0);
+        }
+        assert_eq!(judge(0), TIMES_MAX);
+    }
+
+    #[test]
+    fn a_holder_that_is_slow_is_waited_for_by_the_mutex() {
+        for crowded in [false, true] {
+            let lock = Lock::new(());
+            lock.crowded.store(crowded, Ordering::Relaxed);
+            let held = lock.lock();
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| drop(lock.lock()));
+                spin(Duration::from_millis(20));
+                assert!(!waiting.is_finished());
+                drop(held);
+            });
+        }
     }
 }
