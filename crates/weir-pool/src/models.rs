@@ -42,10 +42,19 @@ use crate::{Builder, Guard, Manager, Pool, Refused};
 
 const PREEMPTIONS: usize = 2;
 
+/// Words of stack of the thread that a model begins on. Loom's own 32 KiB are too few to set up pools over endpoints on, and how
+/// much that takes depends on what the compiler inlines.
+const STACK_WORDS: usize = 32 * 1_024;
+
 fn model(body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(PREEMPTIONS);
-    builder.check(body);
+    let body = Arc::new(body);
+    builder.check(move || {
+        let body = Arc::clone(&body);
+        let begun = loom::thread::Builder::new().stack_size(STACK_WORDS).spawn(move || body());
+        begun.unwrap().join().unwrap();
+    });
 }
 
 /// What is open. Of the standard library: it is to see what happens, and not to make more of it.

@@ -6,7 +6,7 @@ pub(crate) const WORDS_MAX: usize = 300;
 /// `said`, cut to [`WORDS_MAX`] bytes (an ellipsis says so), with a space for every control character.
 pub(crate) fn plain(said: &str) -> String {
     let mut words = String::new();
-    for c in said.trim().chars() {
+    for c in said.trim_matches(|c: char| c.is_whitespace() || is_odd(c)).chars() {
         if words.len() + c.len_utf8() > WORDS_MAX {
             words.push('…');
             break;

@@ -11,6 +11,7 @@
 //! about the root of their mean: the square-root rule of staffing), equal headroom makes those who wait wait equally *long* (a line
 //! shrinks by what is free). The p99 of all waits is made of both, and is least about halfway: `tests/waits` compares every split.
 //!
+//! In the second round, demands are rounded to the nearest, but for one connection more than it has a pool needs all of it.
 //! In the last round a pool keeps a connection that it has unless another has more use of it by half a connection ([`KEEP`]):
 //! a fair size of 10.5 would otherwise be 10 and 11 by turns.
 //!
@@ -23,7 +24,7 @@ use std::collections::BinaryHeap;
 use super::Amount;
 
 /// By so many thousandths of a connection of headroom the one who has it goes first.
-const KEEP: u64 = 500;
+const KEEP: i64 = 500;
 
 /// What a member would like to have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +39,16 @@ pub struct Want {
     pub max: u32,
     /// What it was given last; 0 if nothing.
     pub share: u32,
+}
+
+impl Want {
+    /// The demand in whole connections: the nearest. For one more than it has, a member needs all of it: what is measured is off by
+    /// as much as chance explains, and in this round a connection is taken from another who may need it.
+    fn needs(&self) -> u32 {
+        let nearest = self.demand.nearest();
+        let one_more = self.share > 0 && nearest == self.share.saturating_add(1);
+        (if one_more { self.demand.as_milli() / 1_000 } else { nearest }).min(self.max)
+    }
 }
 
 /// The share of each member, in their order. The sum is the smaller of `total` and of all `max`. Deterministic: ties go to the
@@ -55,7 +66,7 @@ pub fn allocate(total: u32, wants: &[Want]) -> Vec<u32> {
     let mut shares = vec![0; wants.len()];
     let floors = wants.iter().map(|want| Line::new(want.weight, want.floor.min(want.max)));
     let left = fill(total, &mut shares, &floors.collect::<Vec<_>>());
-    let demands = wants.iter().map(|want| Line::new(want.weight, want.demand.nearest().min(want.max)));
+    let demands = wants.iter().map(|want| Line::new(want.weight, want.needs()));
     let left = fill(left, &mut shares, &demands.collect::<Vec<_>>());
     let headroom = wants.iter().map(|want| {
         let milli = want.demand.as_milli();
@@ -75,7 +86,7 @@ struct Line {
     weight: u64,
     upto: u32,
     base_milli: u32,
-    next_milli: u64,
+    next_milli: i64,
     /// Up to this share it goes first, by [`KEEP`].
     keeps: u32,
 }
@@ -88,7 +99,7 @@ impl Line {
 
 /// A member in the order in which the next connections are given: what it would have, in thousandths, by weight.
 struct Next {
-    have: u64,
+    have: i64,
     weight: u64,
     index: usize,
 }
@@ -96,8 +107,8 @@ struct Next {
 impl Ord for Next {
     fn cmp(&self, other: &Self) -> Ordering {
         // have / weight < other.have / other.weight, without fractions.
-        let (one, two) = (u128::from(self.have), u128::from(other.have));
-        let order = (one * u128::from(other.weight)).cmp(&(two * u128::from(self.weight)));
+        let (one, two) = (i128::from(self.have), i128::from(other.have));
+        let order = (one * i128::from(other.weight)).cmp(&(two * i128::from(self.weight)));
         order.then(self.index.cmp(&other.index))
     }
 }
@@ -120,8 +131,9 @@ impl Eq for Next {}
 fn fill(mut left: u32, shares: &mut [u32], lines: &[Line]) -> u32 {
     let next = |index: usize, share: u32| {
         let line = lines.get(index)?;
-        let have = (u64::from(share) * 1_000 + line.next_milli).saturating_sub(u64::from(line.base_milli));
-        let have = have.saturating_sub(if share < line.keeps { KEEP } else { 0 });
+        // Below zero: some of its demand is not met yet.
+        let have = i64::from(share) * 1_000 + line.next_milli - i64::from(line.base_milli);
+        let have = have - if share < line.keeps { KEEP } else { 0 };
         (share < line.upto).then_some(Reverse(Next { have, weight: line.weight, index }))
     };
     let mut heap: BinaryHeap<_> = shares.iter().enumerate().filter_map(|(index, share)| next(index, *share)).collect();
@@ -190,6 +202,11 @@ mod tests {
         let want = |milli| Want { floor: 1, weight: 1, demand: Amount::milli(milli), max: 40, share: 0 };
         assert_eq!(allocate(40, &[want(30_100), want(10_200)]), [30, 10]);
         assert_eq!(allocate(1, &[want(0), want(10)]), [1, 0]);
+        let after = |share, milli| Want { share, ..want(milli) };
+        assert_eq!(allocate(40, &[after(30, 30_100), after(10, 10_900)]), [30, 10]);
+        assert_eq!(allocate(40, &[after(30, 30_100), after(10, 11_000)]), [29, 11]);
+        // Back as soon as it is nearer.
+        assert_eq!(allocate(40, &[after(29, 30_100), after(11, 10_400)]), [30, 10]);
         assert_eq!(Amount::milli(10).nearest(), 1);
     }
 
@@ -237,7 +254,7 @@ mod tests {
         ) {
             let shares = allocate(total, &wants);
             let floor = |want: &Want| want.floor.min(want.max);
-            let need = |want: &Want| floor(want).max(want.demand.nearest().min(want.max));
+            let need = |want: &Want| floor(want).max(want.needs());
             let pairs = || shares.iter().copied().zip(&wants);
             if pairs().any(|(share, want)| share > floor(want)) {
                 prop_assert!(pairs().all(|(share, want)| share >= floor(want)), "{:?}", shares);
@@ -253,7 +270,7 @@ mod tests {
             let shares = allocate(total, &wants);
             let pairs: Vec<_> = shares.iter().map(|share| u64::from(*share)).zip(&wants).collect();
             for (mine, my) in &pairs {
-                if *mine >= u64::from(my.demand.nearest().min(my.max)) {
+                if *mine >= u64::from(my.needs()) {
                     continue;
                 }
                 for (theirs, their) in &pairs {
