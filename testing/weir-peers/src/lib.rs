@@ -10,6 +10,7 @@ mod hole;
 mod knee;
 mod load;
 mod overload;
+mod shares;
 mod words;
 
 pub use canary::Canary;
@@ -19,4 +20,5 @@ pub use hole::{HoleFigures, black_hole, join};
 pub use knee::{BOUNDS, Callers, KEEP, Rate, Second, Settled, Sweep, Workload};
 pub use load::Load;
 pub use overload::{Outcome, Overload, capacity, echo_pool};
+pub use shares::{LOADS, Member, Phase, Split, Waits};
 pub use words::{ENDLESS, SLOW_ECHO, pass, until};

@@ -176,7 +176,7 @@ async fn ask(guard: &Guard<Postgres>, hold: Duration) -> Result<(), tokio_postgr
 }
 
 /// Of mean 1.
-fn exponential(state: &mut u64) -> f64 {
+pub(crate) fn exponential(state: &mut u64) -> f64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -204,11 +204,11 @@ pub fn weir_binary() -> PathBuf {
         }
     }
     let test = std::env::current_exe().unwrap_or_else(|e| panic!("no path of the test itself: {e}"));
-    // target/PROFILE/deps/NAME-HASH
-    let binary = test.ancestors().nth(2).map(|folder| folder.join("weir"));
-    match binary {
-        Some(path) if path.is_file() => path,
-        _ => {
+    // target/PROFILE/deps/NAME-HASH, or target/PROFILE/NAME
+    let mut binaries = test.ancestors().skip(1).take(2).map(|folder| folder.join("weir"));
+    match binaries.find(|path| path.is_file()) {
+        Some(path) => path,
+        None => {
             panic!("no weir binary beside {}: run `cargo build -p weir` (or `cargo xtask test`) first", test.display())
         }
     }
