@@ -30,8 +30,10 @@ const DEBIAN: &[(&str, &str)] = &[
 /// Where the Python packages of the tests are: a virtual environment.
 const PYTHON: &str = "target/python";
 /// Python packages that tests use, and a module of each: the other side of a protocol, by others than us.
-const PYTHON_PACKAGES: &[(&str, &str)] =
-    &[("opentelemetry-proto==1.45.*", "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2")];
+const PYTHON_PACKAGES: &[(&str, &str)] = &[
+    ("opentelemetry-proto==1.45.*", "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2"),
+    ("rotel==0.0.1a15", "rotel"),
+];
 
 /// Cargo subcommands, with the version that CI is known to work with.
 const CARGO: &[(&str, &str)] = &[("cargo-nextest", "0.9"), ("cargo-fuzz", "0.13")];

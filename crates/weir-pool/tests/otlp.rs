@@ -1,4 +1,4 @@
-//! What is sent as OTLP, as read by the OpenTelemetry project's own protobuf classes (`otlp/receiver.py`).
+//! What is sent as OTLP, as read by the OpenTelemetry project's own protobuf classes (`otlp/receiver.py`), and by a collector (rotel).
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail with the test")]
 
 mod common;
@@ -17,6 +17,12 @@ use weir_pool::metrics::Pools;
 use weir_pool::metrics::otlp::Exporter;
 use weir_test::{Process, TempDir, free_port};
 
+fn python() -> PathBuf {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/python/bin/python");
+    assert!(python.exists(), "{} is missing: `cargo xtask install` makes it", python.display());
+    python
+}
+
 struct Receiver {
     process: Process,
     port: u16,
@@ -27,10 +33,8 @@ impl Receiver {
     /// Answers with `statuses` first.
     async fn start(port: u16, statuses: &[&str]) -> Self {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python: PathBuf = here.join("../../target/python/bin/python");
-        assert!(python.exists(), "{} is missing: `cargo xtask install` makes it", python.display());
         let folder = TempDir::new("otlp");
-        let mut command = Command::new(python);
+        let mut command = Command::new(python());
         command.arg(here.join("tests/otlp/receiver.py")).arg(port.to_string()).args(statuses);
         let process = Process::spawn("receiver", command, folder.path());
         let receiver = Self { process, port, _folder: folder };
@@ -169,6 +173,57 @@ async fn the_values_arrive() {
     let waits = last["db.client.connection.wait_time"]["histogram"]["data_points"].as_array().unwrap();
     let of_users = waits.iter().find(|point| attributes(point).values().any(|value| value == "users")).unwrap();
     assert_eq!(number(&of_users["count"]), 3);
+}
+
+/// A collector takes what is sent, and what it sends on says the same.
+#[tokio::test]
+async fn it_goes_through_a_collector() {
+    let receiver = Receiver::start(free_port(), &[]).await;
+    let (port, grpc, folder) = (free_port(), free_port(), TempDir::new("collector"));
+    let found = Command::new(python()).args(["-c", "import rotel; print(rotel.__path__[0])"]).output().unwrap();
+    let program = Path::new(String::from_utf8(found.stdout).unwrap().trim()).join("rotel-agent");
+    let mut command = Command::new(program);
+    command.args([
+        "start",
+        "--exporter",
+        "otlp",
+        "--otlp-exporter-protocol",
+        "http",
+        "--otlp-exporter-compression",
+        "none",
+    ]);
+    command.args([
+        "--otlp-http-endpoint",
+        &format!("127.0.0.1:{port}"),
+        "--otlp-grpc-endpoint",
+        &format!("127.0.0.1:{grpc}"),
+    ]);
+    command.args(["--otlp-exporter-endpoint", &format!("http://127.0.0.1:{}", receiver.port)]);
+    command.args(["--metrics-batch-timeout", "50ms"]).current_dir(folder.path());
+    let mut collector = Process::spawn("collector", command, folder.path());
+    collector.wait_connect(([127, 0, 0, 1], port).into(), weir_test::PATIENCE);
+
+    let pools = Pools::new();
+    let (orders, _) = pool(|b| b.name("orders").max_size(3));
+    pools.add(&orders).unwrap();
+    for _ in 0..7 {
+        orders.with(async |_| pass(ms(2)).await).await.unwrap();
+    }
+    let endpoint = format!("http://127.0.0.1:{port}/v1/metrics");
+    let exporter = Exporter::builder("shop").endpoint(endpoint).interval(ms(50)).start(&pools).unwrap();
+    eventually("two exports have arrived", || receiver.received().len() >= 2).await;
+    exporter.stop(Duration::from_secs(10)).await;
+    let received = receiver.received();
+    let resource = &received[0]["request"]["resource_metrics"][0];
+    assert_eq!(attributes(&resource["resource"])["service.name"], "shop");
+    let of = metrics(&received[0]);
+    let uses = &of["db.client.connection.use_time"]["histogram"]["data_points"][0];
+    let counts: Vec<u64> = uses["bucket_counts"].as_array().unwrap().iter().map(number).collect();
+    assert_eq!((number(&uses["count"]), counts.iter().sum::<u64>()), (7, 7));
+    assert_eq!(attributes(uses)["db.client.connection.pool.name"], "orders");
+    let most = &of["db.client.connection.max"]["sum"]["data_points"][0];
+    assert_eq!(number(&most["as_int"]), 3);
+    collector.kill();
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 """Receives OTLP/HTTP metrics, decodes them with the protobuf classes of the OpenTelemetry project, and prints one line of JSON for each
 request. Arguments: the port, then the statuses of the first answers (200 afterwards)."""
 
+import gzip
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -19,9 +20,12 @@ class Receiver(BaseHTTPRequestHandler):
 
     def do_POST(self):
         request = ExportMetricsServiceRequest()
-        request.ParseFromString(self.rfile.read(int(self.headers["content-length"])))
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        request.ParseFromString(body)
         # Fields that the classes do not know would be lost silently.
-        unknown = request.SerializeToString() and len(request.SerializeToString()) != int(self.headers["content-length"])
+        unknown = request.SerializeToString() and len(request.SerializeToString()) != len(body)
         status = statuses.pop(0) if statuses else 200
         line = {
             "path": self.path,
