@@ -220,6 +220,7 @@ async fn each_endpoint_is_a_pool_of_its_own() {
     };
     let sizes = of("replicas/a") + of("replicas/b (10.0.0.1:2)") + of("replicas/b (10.0.0.1:3)");
     assert!((sizes - 6.0).abs() < 1e-9, "{sizes}");
+    assert!(samples.keys().any(|name| name.starts_with("weir_client_pool_standing{")), "{text}");
     let used: f64 = samples.iter().filter(|(name, _)| name.ends_with("state=\"used\"}")).map(|(_, used)| used).sum();
     assert!((used - 1.0).abs() < 1e-9);
     // Who holds it is whoever asked for any of them.

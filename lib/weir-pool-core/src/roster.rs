@@ -75,6 +75,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Warming, Self::Up, Self::Down, Self::Out];
+
     /// The stable lower-case word.
     pub const fn as_str(self) -> &'static str {
         match self {

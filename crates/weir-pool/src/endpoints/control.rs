@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::error::{AcquireError, Refused};
 use crate::log;
 use crate::manager::Manager;
+use crate::metrics::SeatReading;
 use crate::pool::Pool;
 use crate::settings::Settings;
 use crate::shared::wake_all;
@@ -271,11 +272,15 @@ impl<M: Manager> Core<M> {
         self.lock().closed
     }
 
-    /// The pools, with the addresses of their endpoints.
-    pub(crate) fn addressed(&self) -> Vec<(Address, Pool<M>)> {
+    /// The pools, with the addresses of their endpoints and what has become of them.
+    pub(crate) fn seated(&self) -> Vec<(Address, Pool<M>, SeatReading)> {
         let control = self.lock();
-        let sites = control.sites.values();
-        sites.map(|seat| (seat.site.endpoint.address.clone(), seat.site.pool.clone())).collect()
+        let seats = control.roster.seats().filter_map(|seat| {
+            let Seat { site, ejections, .. } = control.sites.get(&seat.id)?;
+            let reading = SeatReading { standing: seat.standing, outlier_ejections: *ejections };
+            Some((site.endpoint.address.clone(), site.pool.clone(), reading))
+        });
+        seats.collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Control<M>> {

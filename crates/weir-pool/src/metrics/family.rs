@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_pool_core::Histogram;
+use weir_pool_core::{Histogram, Standing};
 
 use super::Reading;
 
@@ -27,7 +27,17 @@ pub(crate) struct Family {
     pub(crate) values: Values,
 }
 
-/// Where the values are.
+impl Family {
+    /// Whether any of these pools has a value of it.
+    pub(crate) fn is_of(&self, pools: &[Reading]) -> bool {
+        match self.values {
+            Values::Level(of) | Values::Count(of) => pools.iter().any(|pool| !of(pool).is_empty()),
+            Values::Time(_) | Values::Times(_) => true,
+        }
+    }
+}
+
+/// Where the values are. Not every pool has each of them.
 pub(crate) enum Values {
     /// Goes up and down.
     Level(fn(&Reading) -> Vec<Point>),
@@ -162,6 +172,21 @@ pub(crate) const FAMILIES: &[Family] = &[
         unit: "1",
         help: "1 while callers are kept waiting",
         values: Values::Level(|pool| one(pool.now.suspended)),
+    },
+    Family {
+        name: "weir.client_pool.standing",
+        unit: "1",
+        help: "1 at what has become of the endpoint: warming up, up, down, or out (ejected, of weight 0, leaving)",
+        values: Values::Level(|pool| {
+            let Some(seat) = &pool.seat else { return Vec::new() };
+            Standing::ALL.map(|each| (Some(("standing", each.as_str())), u64::from(each == seat.standing))).into()
+        }),
+    },
+    Family {
+        name: "weir.client_pool.ejections",
+        unit: "{ejection}",
+        help: "How often the endpoint was left out because of its failures",
+        values: Values::Count(|pool| pool.seat.as_ref().map_or_else(Vec::new, |seat| one(seat.outlier_ejections))),
     },
 ];
 

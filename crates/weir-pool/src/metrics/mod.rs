@@ -19,6 +19,8 @@
 //! | `weir.client_pool.leaks` | count | – | uses reported as possible leaks |
 //! | `weir.client_pool.opening`, `.hung`, `.closing` | level | – | connects in flight, those of them that get no answer, closes in flight |
 //! | `weir.client_pool.suspended` | level | – | 1 while callers are kept waiting |
+//! | `weir.client_pool.standing` | level | `standing`: `warming`, `up`, `down`, `out` | of pools over endpoints: 1 at what has become of the endpoint |
+//! | `weir.client_pool.ejections` | count | – | of pools over endpoints: how often it was left out because of its failures |
 //!
 //! Each has the attribute `db.client.connection.pool.name`. Histograms have the powers of two of nanoseconds from 2¹⁰ (1.024 µs) to 2³⁶
 //! (68.7 s) as bounds; waiting that ended in vain is not in `wait_time`.
@@ -41,6 +43,8 @@ mod text;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use weir_pool_core::Standing;
 
 use crate::endpoints::EndpointPools;
 use crate::endpoints::control::Core;
@@ -85,6 +89,15 @@ pub(crate) struct Reading {
     pub(crate) stats: Stats,
     pub(crate) now: Snapshot,
     pub(crate) min_idle: u32,
+    /// If it is the pool of an endpoint.
+    pub(crate) seat: Option<SeatReading>,
+}
+
+/// What has become of an endpoint.
+#[derive(Clone, Copy)]
+pub(crate) struct SeatReading {
+    pub(crate) standing: Standing,
+    pub(crate) outlier_ejections: u64,
 }
 
 /// Another pool of this name is watched already: their metrics could not be told apart.
@@ -183,7 +196,7 @@ impl<M: Manager> Shared<M> {
     fn reading(&self, name: Arc<str>) -> Reading {
         let (stats, now) = (self.stats(), self.snapshot());
         let min_idle = self.lock().settings.min_idle.min(now.max_size);
-        Reading { name, began: self.began, stats, now, min_idle }
+        Reading { name, began: self.began, stats, now, min_idle, seat: None }
     }
 }
 
@@ -199,16 +212,14 @@ impl<M: Manager> Observe for Shared<M> {
 
 impl<M: Manager> Observe for Core<M> {
     fn read(&self) -> Vec<Reading> {
-        let pools = self.addressed();
-        let named = |name: &Arc<str>| pools.iter().filter(|(_, pool)| pool.shared.name == *name).count();
-        let mut readings: Vec<_> = pools
-            .iter()
-            .map(|(address, pool)| {
-                let name = &pool.shared.name;
-                let name = if named(name) > 1 { format!("{name} ({address})").into() } else { Arc::clone(name) };
-                pool.shared.reading(name)
-            })
-            .collect();
+        let seated = self.seated();
+        let named = |name: &Arc<str>| seated.iter().filter(|(_, pool, _)| pool.shared.name == *name).count();
+        let mut readings = Vec::with_capacity(seated.len());
+        for (address, pool, seat) in &seated {
+            let name = &pool.shared.name;
+            let name = if named(name) > 1 { format!("{name} ({address})").into() } else { Arc::clone(name) };
+            readings.push(Reading { seat: Some(*seat), ..pool.shared.reading(name) });
+        }
         readings.sort_by(|a, b| a.name.cmp(&b.name));
         readings
     }

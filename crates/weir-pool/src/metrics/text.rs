@@ -42,7 +42,7 @@ impl Exposition {
 
     fn own(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let label = prometheus_name(POOL);
-        for family in FAMILIES {
+        for family in FAMILIES.iter().filter(|family| family.is_of(&self.pools)) {
             let mut name = prometheus_name(family.name);
             if family.unit == "s" {
                 name.push_str("_seconds");

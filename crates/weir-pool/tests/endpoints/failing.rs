@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use weir_pool::metrics::Pools;
 use weir_pool::{EndpointPools, OutlierParams, Standing};
 
 use crate::world::*;
@@ -33,6 +34,8 @@ async fn failures_in_a_row_leave_an_endpoint_out_for_a_time_that_grows() {
         let pools = net.pools(|b| b, |b| b);
         pools.set_endpoints((1..=3).map(|port| endpoint(port, 1)).collect()).unwrap();
         up(&pools, 3).await;
+        let watched = Pools::new();
+        watched.add_endpoints(&pools).unwrap();
         // A success ends the row.
         fail(&pools, 1, 4, discard).await;
         succeed(&pools, 1).await;
@@ -48,6 +51,13 @@ async fn failures_in_a_row_leave_an_endpoint_out_for_a_time_that_grows() {
             let left_out = seen(&pools, 1);
             assert_eq!((left_out.standing, left_out.outlier_ejections), (Standing::Out, nth), "{left_out}");
             assert!(left_out.to_string().contains("after failures"), "{left_out}");
+            let text = watched.exposition().to_string();
+            let of = format!("{{db_client_connection_pool_name=\"{}\"", left_out.pool.name);
+            let ejections = format!("weir_client_pool_ejections_total{of}}} {nth}\n");
+            for sample in [ejections, format!("weir_client_pool_standing{of},standing=\"out\"}} 1\n")] {
+                assert!(text.contains(&sample), "{sample} in\n{text}");
+            }
+            assert_eq!(text.matches("standing=\"up\"} 1\n").count(), 2, "{text}");
             let uses = net.server(1).uses();
             eventually("it is taken back", || !seen(&pools, 1).outlier).await;
             assert_eq!(net.server(1).uses(), uses);

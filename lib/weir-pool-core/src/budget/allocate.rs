@@ -133,7 +133,8 @@ fn fill(mut left: u32, shares: &mut [u32], lines: &[Line]) -> u32 {
         let line = lines.get(index)?;
         // Below zero: some of its demand is not met yet.
         let have = i64::from(share) * 1_000 + line.next_milli - i64::from(line.base_milli);
-        let have = have - if share < line.keeps { KEEP } else { 0 };
+        // What keeps a connection is no demand.
+        let have = if share < line.keeps { (have - KEEP).max(have.min(0)) } else { have };
         (share < line.upto).then_some(Reverse(Next { have, weight: line.weight, index }))
     };
     let mut heap: BinaryHeap<_> = shares.iter().enumerate().filter_map(|(index, share)| next(index, *share)).collect();
@@ -207,6 +208,7 @@ mod tests {
         assert_eq!(allocate(40, &[after(30, 30_100), after(10, 11_000)]), [29, 11]);
         // Back as soon as it is nearer.
         assert_eq!(allocate(40, &[after(29, 30_100), after(11, 10_400)]), [30, 10]);
+        assert_eq!(allocate(40, &[after(29, 29_600), after(11, 10_400)]), [30, 10]);
         assert_eq!(Amount::milli(10).nearest(), 1);
     }
 

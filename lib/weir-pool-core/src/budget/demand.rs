@@ -16,7 +16,8 @@
 //! after some ten seconds, and a load that stays is averaged over the whole.
 //!
 //! **The line.** What stands in line for as long as a slice (the least there was) is to be served within [`DRAIN`]. A caller counts as
-//! one connection at most, however long uses are. A line that has not been empty for two seconds calls for one connection more at least.
+//! one connection at most, however long uses are. A line that has not been empty for two seconds calls for one connection more
+//! than were in use meanwhile at least.
 //!
 //! **It holds still.** The load that is said changes when the estimate is further from it than chance explains; otherwise every swing
 //! would move a connection from one pool to another.
@@ -181,11 +182,13 @@ impl Demand {
     /// The demand as of the last look.
     pub fn get(&self) -> Amount {
         let line = if self.known == 0 { self.current.line } else { self.current.line.min(self.back(1).line) };
-        let mut more = u64::from(line) * part(self.hold, DRAIN);
+        let mut demand = self.said.saturating_add(u64::from(line) * part(self.hold, DRAIN));
         if line > 0 && self.known >= STANDS && (1..=STANDS).all(|back| self.back(back).line > 0) {
-            more = more.max(MORE);
+            // More than it has, and not than what holds still of it.
+            let slices = || (1..=STANDS).map(|back| self.back(back));
+            let (span, busy) = (slices().map(|slice| slice.span).sum(), slices().map(|slice| slice.busy).sum());
+            demand = demand.max(self.said.max(self.load(span, busy, 0, 0)).saturating_add(MORE));
         }
-        let demand = self.said.saturating_add(more);
         Amount::milli(u32::try_from(demand).unwrap_or(u32::MAX))
     }
 }

@@ -15,7 +15,8 @@ fn attribute(key: &str, value: &str) -> KeyValue {
 
 /// All metrics of `pools` at `now`, in nanoseconds of Unix time, of the service that `resource` describes.
 pub(super) fn request(pools: &[Reading], resource: &[(String, String)], now: u64) -> ExportRequest {
-    let metrics = FAMILIES.iter().map(|family| metric(family, pools, now)).collect();
+    let metrics =
+        FAMILIES.iter().filter(|family| family.is_of(pools)).map(|family| metric(family, pools, now)).collect();
     let scope = Scope { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
     let attributes = resource.iter().map(|(key, value)| attribute(key, value)).collect();
     let resource_metrics = ResourceMetrics {

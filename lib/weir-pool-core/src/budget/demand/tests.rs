@@ -124,3 +124,16 @@ fn a_line_that_stands_calls_for_one_connection_more() {
     pool.look(100, 29, 0);
     assert_eq!(pool.demand(), 29);
 }
+
+/// The load that holds still is a little below what is in use.
+#[test]
+fn a_line_that_stands_calls_for_one_more_than_are_in_use() {
+    let mut pool = Looked::new();
+    for _ in 0..300 {
+        pool.look(100, 28, 0);
+        pool.look(100, 29, 0);
+    }
+    assert!((28_400..28_600).contains(&pool.demand.get().as_milli()), "{:?}", pool.demand.get());
+    pool.look(2_000, 29, 1);
+    assert!(pool.demand.get().as_milli() >= 30_000, "{:?}", pool.demand.get());
+}
