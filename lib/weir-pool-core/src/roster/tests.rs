@@ -184,6 +184,45 @@ fn an_ejected_endpoint_is_emptied_and_the_others_get_its_places() {
 }
 
 #[test]
+fn an_endpoint_that_fails_is_out_until_its_judge_takes_it_back_whatever_else_holds_it() {
+    let mut owner = pair(5);
+    let serves = |owner: &Owner| owner.roster.seats().map(|seat| seat.serves).collect::<Vec<_>>();
+    owner.roster.set_outlier(EndpointId(9), Some(at(1_000)), at(10));
+    owner.carry_out();
+    assert!(owner.told().is_empty(), "there is none");
+    owner.roster.set_outlier(EndpointId(0), Some(at(1_000)), at(10));
+    owner.carry_out();
+    let told = owner.told();
+    let place = |wanted: Output| told.iter().position(|output| *output == wanted).unwrap();
+    assert!(place(Output::Publish) < place(Output::Close(EndpointId(0))), "{told:?}");
+    assert!(place(Output::Close(EndpointId(0))) < place(Output::Empty(EndpointId(0))), "{told:?}");
+    // It would serve if it were not for its failures: its judge must know, or the last one might be left out.
+    assert_eq!((owner.members(), serves(&owner)), (vec![1], vec![true, true]));
+    owner.see(0, 0, 20);
+    // The judge says when, not the clock.
+    owner.roster.handle_timeout(at(5_000));
+    assert_eq!((owner.standing(0), owner.roster.poll_timeout()), (Standing::Out, None));
+    // Ejected besides: out until both have ended.
+    owner.roster.eject(&endpoint(1, 1).address, at(7_000), at(5_000));
+    assert_eq!(serves(&owner), [false, true]);
+    owner.roster.set_outlier(EndpointId(0), None, at(6_000));
+    assert_eq!(owner.standing(0), Standing::Out);
+    owner.roster.handle_timeout(at(7_000));
+    owner.carry_out();
+    assert_eq!(owner.standing(0), Standing::Warming);
+    owner.see(1, 8, 7_010);
+    owner.see(0, 2, 7_020);
+    assert_eq!(owner.members(), [0, 1]);
+    // Whoever comes back under its address is another, with a clean slate.
+    owner.roster.set_outlier(EndpointId(0), Some(at(9_000)), at(8_000));
+    owner.set(&[(2, 1)], 8_010);
+    owner.see(0, 0, 8_020);
+    owner.set(&[(1, 1), (2, 1)], 8_030);
+    let until = owner.roster.seats().find(|seat| seat.endpoint.address == endpoint(1, 1).address);
+    assert_eq!(until.unwrap().outlier_until, None);
+}
+
+#[test]
 fn one_that_comes_back_at_once_is_not_warm_by_what_it_had() {
     let mut owner = pair(5);
     let address = endpoint(1, 1).address;
