@@ -25,8 +25,8 @@ const WAITS: u32 = 6;
 /// A wait while the lock is crowded, and how many before the mutex is asked.
 const CROWDED_WAIT: Duration = Duration::from_micros(10);
 const CROWDED_WAITS: u32 = 8;
-/// Others take it less often in such a wait: it is not crowded.
-const CROWDED_TURNS: u32 = 30;
+/// Others take it less often in such a wait: it is not crowded. Half of what is seen where a cache line takes longest to come over.
+const CROWDED_TURNS: u32 = 15;
 /// It is crowded if it is found taken more often than once in so many turns …
 const SELDOM: u32 = 32;
 /// … and that so many times more often than it should. After a mistake twice as many, up to the greatest.

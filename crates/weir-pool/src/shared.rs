@@ -24,7 +24,7 @@ use crate::lock::{Lock, Locked};
 use crate::log;
 use crate::manager::Manager;
 use crate::settings::Settings;
-use crate::sync::{AtomicBool, Counted, Mutex, Notify};
+use crate::sync::{AtomicBool, Counted, Guess, Mutex, Notify};
 use crate::watch::Watch;
 use crate::window::History;
 
@@ -46,6 +46,8 @@ pub(crate) struct Shared<M: Manager> {
     /// Steps of making a connection ready that have failed and not gone well since, as bits ([`Step`]). It decides nothing that
     /// other threads must see at once.
     trouble: AtomicU8,
+    /// Callers who have come lately had to wait: the next one will have to, too. Costs or spares a clone of a waker.
+    pub(crate) line: Guess,
     /// Tells that a connect has ended, well or not.
     pub(crate) connected: Notify,
     /// Tells that the pool is closed and empty.
@@ -146,6 +148,7 @@ impl<M: Manager> Shared<M> {
             housekeeper: Notify::new(),
             ended: AtomicBool::new(false),
             trouble: AtomicU8::new(0),
+            line: Guess::new(false),
             connected: Notify::new(),
             emptied: Notify::new(),
             watch,

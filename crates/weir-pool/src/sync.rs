@@ -5,6 +5,9 @@
 //!
 //! The name is not `loom`, because that would change tokio, too.
 
+/// Decides nothing that is right or wrong: the models do not look at it.
+pub(crate) use std::sync::atomic::AtomicBool as Guess;
+
 #[cfg(not(weir_loom))]
 mod real {
     pub(crate) use arc_swap::ArcSwap as Published;

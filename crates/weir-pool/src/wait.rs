@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -72,37 +73,51 @@ impl<'a, M: Manager> Wait<'a, M> {
     #[inline]
     fn begin(&mut self, cx: &Context<'_>) -> Poll<Got<M>> {
         let now = self.shared.clock.now();
-        let mut state = self.shared.lock();
-        (self.asked, self.deadline) = self.again.unwrap_or_else(|| {
-            let limit = match self.limit {
-                Limit::Common => state.acquire_timeout,
-                Limit::Own(limit) => limit,
-            };
-            (now, now + limit)
-        });
-        match state.broker.acquire(now) {
-            Acquired::Ready(mut loan) => {
-                state.mark(&mut loan);
-                let calls = state.broker.calls_housekeeper();
-                drop(state);
-                if calls {
-                    self.shared.call();
+        // A waker is the code of an executor: it is cloned outside the lock, beforehand if it will probably be needed.
+        let line = &self.shared.line;
+        let mut waker = line.load(Ordering::Relaxed).then(|| cx.waker().clone());
+        loop {
+            let mut state = self.shared.lock();
+            (self.asked, self.deadline) = self.again.unwrap_or_else(|| {
+                let limit = match self.limit {
+                    Limit::Common => state.acquire_timeout,
+                    Limit::Own(limit) => limit,
+                };
+                (now, now + limit)
+            });
+            match state.broker.acquire(now) {
+                Acquired::Ready(mut loan) => {
+                    state.mark(&mut loan);
+                    let calls = state.broker.calls_housekeeper();
+                    drop(state);
+                    if waker.is_some() {
+                        line.store(false, Ordering::Relaxed);
+                    }
+                    if calls {
+                        self.shared.call();
+                    }
+                    self.place = Place::Done;
+                    return Poll::Ready(Ok(loan));
                 }
-                self.place = Place::Done;
-                Poll::Ready(Ok(loan))
+                Acquired::Wait => {
+                    if let Some(waker) = waker.take() {
+                        return self.join(state, now, waker);
+                    }
+                    drop(state);
+                    line.store(true, Ordering::Relaxed);
+                    waker = Some(cx.waker().clone());
+                }
+                Acquired::Refused(refusal) => return self.refused(state, refusal),
             }
-            Acquired::Wait => self.join(state, now, cx),
-            Acquired::Refused(refusal) => self.refused(state, refusal),
         }
     }
 
-    fn join(&mut self, mut state: Locked<'_, State<M>>, now: Instant, cx: &Context<'_>) -> Poll<Got<M>> {
+    fn join(&mut self, mut state: Locked<'_, State<M>>, now: Instant, waker: Waker) -> Poll<Got<M>> {
         if self.again.is_none()
             && let Err(refusal) = state.broker.admit(self.deadline, now)
         {
             return self.refused(state, refusal);
         }
-        let waker = cx.waker().clone();
         let deadline = matches!(self.limit, Limit::Common).then_some(self.deadline);
         let joined = if self.moved {
             state.broker.join_since(waker, self.asked, deadline, now)

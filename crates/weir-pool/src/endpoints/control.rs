@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use weir_balance::{Avoid, Load, Member};
 use weir_core::{Address, Endpoint, EndpointId, Instant};
-use weir_pool_core::{Evidence, Output, Roster, RosterParams};
+use weir_pool_core::{Evidence, Output, Roster, RosterParams, Standing};
 use weir_resilience::OutlierParams;
 use weir_resilience::outlier::{self, Detector};
 
@@ -21,7 +21,6 @@ use crate::clock::Clock;
 use crate::error::{AcquireError, Refused};
 use crate::log;
 use crate::manager::Manager;
-use crate::metrics::SeatReading;
 use crate::pool::Pool;
 use crate::settings::Settings;
 use crate::shared::wake_all;
@@ -77,6 +76,13 @@ struct Seat<M: Manager> {
     told: Option<(u64, Evidence)>,
     /// How often it was ejected because of its failures.
     ejections: u64,
+}
+
+/// What has become of an endpoint, for those that watch it.
+#[derive(Clone, Copy)]
+pub(crate) struct SeatReading {
+    pub(crate) standing: Standing,
+    pub(crate) outlier_ejections: u64,
 }
 
 /// Whom to tell when the lock is free again, and what goes then.

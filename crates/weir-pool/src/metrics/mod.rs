@@ -44,10 +44,8 @@ mod text;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use weir_pool_core::Standing;
-
 use crate::endpoints::EndpointPools;
-use crate::endpoints::control::Core;
+use crate::endpoints::control::{Core, SeatReading};
 use crate::manager::Manager;
 use crate::pool::Pool;
 use crate::shared::Shared;
@@ -91,13 +89,6 @@ pub(crate) struct Reading {
     pub(crate) min_idle: u32,
     /// If it is the pool of an endpoint.
     pub(crate) seat: Option<SeatReading>,
-}
-
-/// What has become of an endpoint.
-#[derive(Clone, Copy)]
-pub(crate) struct SeatReading {
-    pub(crate) standing: Standing,
-    pub(crate) outlier_ejections: u64,
 }
 
 /// Another pool of this name is watched already: their metrics could not be told apart.

@@ -52,8 +52,9 @@ impl Burst {
         if rounds == 0 {
             return Err(SizingError::BurstWithin { within: self.within, hold: load.hold() });
         }
-        // A thousandth of a connection is none.
-        let needed = ((f64::from(self.requests) + load.busy()) / rounds as f64 - 1e-3).ceil().max(0.0);
+        // A thousandth of a connection is none; but whoever asks for anything needs one.
+        let needed = ((f64::from(self.requests) + load.busy()) / rounds as f64 - 1e-3).ceil();
+        let needed = needed.max(f64::from(self.requests.min(1)));
         if needed > f64::from(CONNECTIONS_MAX) { Err(SizingError::TooMany(needed)) } else { Ok(needed as u32) }
     }
 }

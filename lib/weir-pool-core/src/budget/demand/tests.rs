@@ -134,6 +134,6 @@ fn a_line_that_stands_calls_for_one_more_than_are_in_use() {
         pool.look(100, 29, 0);
     }
     assert!((28_400..28_600).contains(&pool.demand.get().as_milli()), "{:?}", pool.demand.get());
-    pool.look(2_000, 29, 1);
+    pool.look(2_100, 29, 1);
     assert!(pool.demand.get().as_milli() >= 30_000, "{:?}", pool.demand.get());
 }
