@@ -142,7 +142,7 @@ impl Bench {
             if let Ok(since) = SystemTime::now().duration_since(start) {
                 each(since, &mut seen);
             }
-            runtime.block_on(tokio::time::sleep(Duration::from_millis(20)));
+            runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
         }
         for (member, process) in &mut members {
             if !process.wait_exit(PATIENCE).success() {
