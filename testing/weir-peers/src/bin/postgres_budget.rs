@@ -191,7 +191,7 @@ fn say(what: &str, seen: &Seen) {
     let uses: u64 = seen.waits.phases.iter().map(hdrhistogram::Histogram::len).sum();
     println!(
         "{what:30} p99 wait {:7.2} ms before, {:7.2} while shares follow, {:7.2} after; p50 {:.2}, {:.2}, {:.2}; p99.9 {:.1}, \
-         {:.1}, {:.1}; {uses} uses, {} failed, at most {} connections{}",
+         {:.1}, {:.1}; {uses} uses, {} failed{}{}",
         p99[0],
         p99[1],
         p99[2],
@@ -202,7 +202,7 @@ fn say(what: &str, seen: &Seen) {
         p999[1],
         p999[2],
         seen.waits.troubles.len(),
-        seen.most,
+        if seen.most > 0 { format!(", at most {} connections", seen.most) } else { String::new() },
         seen.followed.map_or_else(String::new, |followed| format!(", followed in {followed:.1?}"))
     );
     for trouble in seen.waits.troubles.iter().take(3) {
