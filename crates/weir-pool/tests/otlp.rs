@@ -179,25 +179,13 @@ async fn the_values_arrive() {
 #[tokio::test]
 async fn it_goes_through_a_collector() {
     let receiver = Receiver::start(free_port(), &[]).await;
-    let (port, grpc, folder) = (free_port(), free_port(), TempDir::new("collector"));
+    let (port, folder) = (free_port(), TempDir::new("collector"));
     let found = Command::new(python()).args(["-c", "import rotel; print(rotel.__path__[0])"]).output().unwrap();
     let program = Path::new(String::from_utf8(found.stdout).unwrap().trim()).join("rotel-agent");
     let mut command = Command::new(program);
-    command.args([
-        "start",
-        "--exporter",
-        "otlp",
-        "--otlp-exporter-protocol",
-        "http",
-        "--otlp-exporter-compression",
-        "none",
-    ]);
-    command.args([
-        "--otlp-http-endpoint",
-        &format!("127.0.0.1:{port}"),
-        "--otlp-grpc-endpoint",
-        &format!("127.0.0.1:{grpc}"),
-    ]);
+    let (http, grpc) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", free_port()));
+    command.args(["start", "--otlp-http-endpoint", &http, "--otlp-grpc-endpoint", &grpc]);
+    command.args(["--exporter", "otlp", "--otlp-exporter-protocol", "http"]);
     command.args(["--otlp-exporter-endpoint", &format!("http://127.0.0.1:{}", receiver.port)]);
     command.args(["--metrics-batch-timeout", "50ms"]).current_dir(folder.path());
     let mut collector = Process::spawn("collector", command, folder.path());

@@ -1,13 +1,12 @@
 //! Processes that share the connections of one role, while their loads shift.
 
-use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use weir_pool::managers::postgres::Postgres;
 use weir_pool::{Pool, RemoteBudget};
@@ -38,8 +37,7 @@ impl Phase {
     /// How long it lasts.
     pub const fn lasts(self) -> Duration {
         match self {
-            Self::Settle => Duration::from_secs(6),
-            Self::Before | Self::After => Duration::from_secs(20),
+            Self::Settle | Self::Before | Self::After => Duration::from_secs(20),
             Self::Follow => Duration::from_secs(10),
         }
     }
@@ -65,7 +63,7 @@ impl Phase {
 }
 
 /// How the connections are parted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Split {
     /// By the grantor on this port.
     Budget(u16),
@@ -75,8 +73,8 @@ pub enum Split {
     Even,
 }
 
-/// One process.
-#[derive(Clone, PartialEq, Debug)]
+/// One process: what it is told when it is started.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Member {
     /// 0 or 1.
     pub which: usize,
@@ -151,71 +149,6 @@ impl Waits {
     }
 }
 
-/// As the arguments of the process.
-impl Member {
-    /// For the command line; [`Member::from_args`] reads it.
-    pub fn args(&self) -> Vec<String> {
-        let start = self.start.duration_since(UNIX_EPOCH).unwrap_or_default();
-        vec![
-            self.which.to_string(),
-            self.url.clone(),
-            start.as_micros().to_string(),
-            self.total.to_string(),
-            self.split.to_string(),
-            self.busy.to_string(),
-            self.hold_millis.to_string(),
-            self.varies.to_string(),
-            self.seed.to_string(),
-            self.file.display().to_string(),
-        ]
-    }
-
-    /// Reads [`Member::args`].
-    ///
-    /// # Errors
-    /// If they are not that.
-    pub fn from_args(args: &[String]) -> Result<Self, Box<dyn std::error::Error>> {
-        let [which, url, start, total, split, busy, hold_millis, varies, seed, file] = args else {
-            return Err("not the arguments of a member".into());
-        };
-        Ok(Self {
-            which: which.parse()?,
-            url: url.clone(),
-            start: UNIX_EPOCH + Duration::from_micros(start.parse()?),
-            total: total.parse()?,
-            split: split.parse()?,
-            busy: busy.parse()?,
-            hold_millis: hold_millis.parse()?,
-            varies: varies.parse()?,
-            seed: seed.parse()?,
-            file: file.into(),
-        })
-    }
-}
-
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Budget(port) => write!(f, "budget:{port}"),
-            Self::Told(few) => write!(f, "told:{few}"),
-            Self::Even => f.write_str("even:"),
-        }
-    }
-}
-
-impl FromStr for Split {
-    type Err = Box<dyn std::error::Error>;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        match word.split_once(':') {
-            Some(("budget", port)) => Ok(Self::Budget(port.parse()?)),
-            Some(("told", few)) => Ok(Self::Told(few.parse()?)),
-            Some(("even", "")) => Ok(Self::Even),
-            _ => Err(format!("not a split: {word}").into()),
-        }
-    }
-}
-
 impl Member {
     /// Its part of the load in a phase.
     fn load(&self, shifted: bool) -> f64 {
@@ -251,69 +184,65 @@ impl Member {
     /// Runs until all callers have been served, and writes what they waited.
     ///
     /// # Errors
-    /// If the pool cannot be had or the file not be written.
+    /// If it was started too late, the pool cannot be had or the file not be written.
     pub async fn run(&self) -> Result<(), Box<dyn std::error::Error>> {
         let pool = self.pool()?;
-        let start = Instant::now() + self.start.duration_since(SystemTime::now()).unwrap_or_default();
-        let lines = Arc::new(Mutex::new(Vec::<String>::new()));
+        let start = Instant::now() + self.start.duration_since(SystemTime::now())?;
+        let (mut callers, mut lines) = (JoinSet::new(), Vec::new());
         let mut random = self.seed * 2 + self.which as u64;
         let (mut due, mut told) = (Duration::ZERO, false);
-        sleep_until(start).await;
         while due < Phase::end() {
-            while due <= start.elapsed() {
-                let shifted = due >= Phase::shift();
-                if shifted && !told {
-                    told = true;
-                    // Who gets more waits until the other has closed some.
-                    let later = Duration::from_millis(if self.size(true) > self.size(false) { 100 } else { 0 });
-                    tokio::spawn(tell(pool.clone(), self.split, self.size(true), later));
-                }
-                let hold = self.hold_millis as f64 / 1e3;
-                let rate = self.busy * self.load(shifted) / hold;
-                let hold = if self.varies { hold * exponential(&mut random) } else { hold };
-                tokio::spawn(call(pool.clone(), Phase::at(due), hold, Arc::clone(&lines)));
-                due += Duration::from_secs_f64(exponential(&mut random) / rate);
+            sleep_until(start + due).await;
+            let shifted = due >= Phase::shift();
+            if shifted && !std::mem::replace(&mut told, true) {
+                tokio::spawn(tell(pool.clone(), self.split, self.size(false), self.size(true)));
             }
-            sleep(Duration::from_millis(1)).await;
+            let hold = self.hold_millis as f64 / 1e3;
+            let rate = self.busy * self.load(shifted) / hold;
+            let hold = if self.varies { hold * exponential(&mut random) } else { hold };
+            callers.spawn(call(pool.clone(), Phase::at(due), hold));
+            while let Some(line) = callers.try_join_next() {
+                lines.extend(line?);
+            }
+            due += Duration::from_secs_f64(exponential(&mut random) / rate);
         }
-        while Arc::strong_count(&lines) > 1 {
-            sleep(Duration::from_millis(10)).await;
+        while let Some(line) = callers.join_next().await {
+            lines.extend(line?);
         }
-        pool.close(Duration::from_secs(5)).await.ok();
-        let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(left) = pool.close(Duration::from_secs(5)).await {
+            lines.push(format!("not closed within 5 s: {left}"));
+        }
         let mut file = io::BufWriter::new(std::fs::File::create(&self.file)?);
-        for line in lines.iter() {
+        for line in lines {
             writeln!(file, "{line}")?;
         }
         Ok(file.flush()?)
     }
 }
 
-async fn tell(pool: Pool<Postgres>, split: Split, size: u32, later: Duration) {
+/// Who gets more waits until the other has closed some.
+async fn tell(pool: Pool<Postgres>, split: Split, before: u32, after: u32) {
     if matches!(split, Split::Told(_)) {
-        sleep(later).await;
-        pool.resize(size).unwrap_or_else(|error| unreachable!("{error}"));
+        sleep(Duration::from_millis(if after > before { 100 } else { 0 })).await;
+        pool.resize(after).unwrap_or_else(|error| unreachable!("{error}"));
     }
 }
 
-async fn call(pool: Pool<Postgres>, phase: Phase, hold: f64, lines: Arc<Mutex<Vec<String>>>) {
+/// Phase and microseconds waited; or what went wrong. `None` if it does not count.
+async fn call(pool: Pool<Postgres>, phase: Phase, hold: f64) -> Option<String> {
     let asked = Instant::now();
-    let got = pool.acquire().await;
-    let waited = asked.elapsed().as_micros();
-    let line = match got {
-        Ok(guard) => {
-            let asked = async {
-                let statement = guard.prepare_cached(SLOW_ECHO).await?;
-                guard.query_one(&statement, &[&1_i64, &hold]).await
-            };
-            match asked.await {
-                Ok(_) => Phase::COUNTED.iter().position(|counted| *counted == phase).map(|at| format!("{at} {waited}")),
-                Err(error) => Some(format!("a query failed: {error}")),
-            }
-        }
-        Err(error) => Some(error.to_string()),
+    let guard = match pool.acquire().await {
+        Ok(guard) => guard,
+        Err(error) => return Some(error.to_string()),
     };
-    if let Some(line) = line {
-        lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    let waited = asked.elapsed().as_micros();
+    let answered = async {
+        let statement = guard.prepare_cached(SLOW_ECHO).await?;
+        guard.query_one(&statement, &[&1_i64, &hold]).await
+    };
+    if let Err(error) = answered.await {
+        return Some(format!("a query failed: {error}"));
     }
+    let counted = Phase::COUNTED.iter().position(|counted| *counted == phase)?;
+    Some(format!("{counted} {waited}"))
 }

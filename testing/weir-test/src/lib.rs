@@ -11,6 +11,7 @@
 //! | wait | [`eventually`]: a level with a deadline, never a sleep for luck |
 //! | run a program | [`Process`] |
 //! | run Weir, nginx, HAProxy | [`Weir`], [`Nginx`], [`Haproxy`] |
+//! | grant budgets | [`Grantor`] |
 //! | run PostgreSQL, MariaDB, Redis | [`Postgres`], [`Mariadb`], [`Redis`] |
 //! | have a network on which packets vanish | [`Cable`] |
 //! | be a well-behaved endpoint | [`Origin`] |
@@ -47,7 +48,7 @@ pub use client::{Client, ClientError};
 pub use dir::TempDir;
 pub use eventually::{Level, eventually};
 pub use hostile::{Hostile, Step};
-pub use launch::{Haproxy, Mariadb, Nginx, Postgres, Redis, Weir, WeirOptions, weir_binary};
+pub use launch::{Grantor, Haproxy, Mariadb, Nginx, Postgres, Redis, Weir, WeirOptions, weir_binary};
 pub use load::{Load, LoadOptions, Tally};
 pub use origin::{Origin, Reply, Request};
 pub use port::free_port;

@@ -27,16 +27,6 @@ pub(crate) struct Family {
     pub(crate) values: Values,
 }
 
-impl Family {
-    /// Whether any of these pools has a value of it.
-    pub(crate) fn is_of(&self, pools: &[Reading]) -> bool {
-        match self.values {
-            Values::Level(of) | Values::Count(of) => pools.iter().any(|pool| !of(pool).is_empty()),
-            Values::Time(_) | Values::Times(_) => true,
-        }
-    }
-}
-
 /// Where the values are. Not every pool has each of them.
 pub(crate) enum Values {
     /// Goes up and down.

@@ -42,20 +42,18 @@ impl Exposition {
 
     fn own(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let label = prometheus_name(POOL);
-        for family in FAMILIES.iter().filter(|family| family.is_of(&self.pools)) {
+        for family in FAMILIES {
             let mut name = prometheus_name(family.name);
             if family.unit == "s" {
                 name.push_str("_seconds");
             }
             match family.values {
                 Values::Level(of) => {
-                    header(f, &name, family.help, "gauge")?;
-                    self.points(f, &name, &label, of)?;
+                    self.points(f, &name, family.help, "gauge", &label, of)?;
                 }
                 Values::Count(of) => {
                     name.push_str("_total");
-                    header(f, &name, family.help, "counter")?;
-                    self.points(f, &name, &label, of)?;
+                    self.points(f, &name, family.help, "counter", &label, of)?;
                 }
                 Values::Time(of) => {
                     name.push_str("_total");
@@ -70,15 +68,22 @@ impl Exposition {
         Ok(())
     }
 
+    /// Nothing, not even the header, if no pool has a value.
     fn points(
         &self,
         f: &mut fmt::Formatter<'_>,
         name: &str,
+        help: &str,
+        kind: &str,
         label: &str,
         of: fn(&Reading) -> Vec<super::family::Point>,
     ) -> fmt::Result {
+        let mut first = true;
         for pool in &self.pools {
             for (attribute, value) in of(pool) {
+                if std::mem::take(&mut first) {
+                    header(f, name, help, kind)?;
+                }
                 write!(f, "{name}{{{label}=\"{}\"", Escaped(&pool.name))?;
                 if let Some((attribute, word)) = attribute {
                     write!(f, ",{}=\"{word}\"", prometheus_name(attribute))?;

@@ -6,53 +6,29 @@
 mod member;
 mod server;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::Value;
-use weir_test::{Client, PATIENCE, Process, TempDir, Weir, eventually, free_port, weir_binary};
+use weir_test::{Grantor, PATIENCE, Process, TempDir, eventually, weir_binary};
 
 use server::{Postgres, Server, Stub};
 
 const LEASE: Duration = Duration::from_secs(4);
 const FLOOR_LEASE: Duration = Duration::from_secs(10);
 
-/// A grantor of 40 connections on a port that stays when it is started again.
-struct Grantor {
-    weir: Option<Weir>,
-    port: u16,
-}
+/// Of 40 connections.
+struct Granting(Grantor);
 
-impl Grantor {
-    fn new() -> Self {
-        let mut grantor = Self { weir: None, port: free_port() };
-        grantor.start();
-        grantor
-    }
-
-    fn start(&mut self) {
-        let port = self.port;
-        let mut weir = Weir::run(&format!(
-            "[grantor]\nbind = \"127.0.0.1:{port}\"\n[metrics]\nbind = \"127.0.0.1:{{metrics}}\"\n\
-             [budget.db]\nconnections = 40\nfloors = 2\nlease = \"{LEASE:?}\"\nfloor_lease = \"{FLOOR_LEASE:?}\"\n"
-        ));
-        weir.process().wait_connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE);
-        self.weir = Some(weir);
-    }
-
-    /// Kills it as it stands (`kill -9`).
-    fn kill(&mut self) {
-        let mut weir = self.weir.take().unwrap();
-        weir.process().signal(Signal::KILL);
-        weir.process().wait_exit(PATIENCE);
+impl Granting {
+    fn start() -> Self {
+        Self(Grantor::run(&format!(
+            "[budget.db]\nconnections = 40\nfloors = 2\nlease = \"{LEASE:?}\"\nfloor_lease = \"{FLOOR_LEASE:?}\"\n"
+        )))
     }
 
     fn budget(&self) -> Value {
-        let response = Client::local(self.port).get("/v1/budget/db").unwrap();
-        assert_eq!(response.status, 200, "{}", response.text());
-        serde_json::from_slice(&response.body).unwrap()
+        serde_json::from_str(&self.0.budget("db").unwrap()).unwrap()
     }
 
     /// The shares of the members, by name.
@@ -115,9 +91,9 @@ fn meanwhile(time: Duration, holds: impl Fn()) {
 
 fn two_processes_share(server: &impl Server) {
     let dir = TempDir::new("budget");
-    let mut grantor = Grantor::new();
-    let few = Member::start("a", &dir, grantor.port, server.port(), 10);
-    let mut many = Member::start("b", &dir, grantor.port, server.port(), 30);
+    let mut grantor = Granting::start();
+    let few = Member::start("a", &dir, grantor.0.port(), server.port(), 10);
+    let mut many = Member::start("b", &dir, grantor.0.port(), server.port(), 30);
     let within = || assert!(server.most() <= 40, "{}", server.most());
 
     // The load is 1:3; it shifts to 3:1, and the shares follow in 10 s.
@@ -133,15 +109,15 @@ fn two_processes_share(server: &impl Server) {
 
     // People see who holds what.
     let seen =
-        Command::new(weir_binary()).args(["budget", "db", "--at", &format!("127.0.0.1:{}", grantor.port)]).output();
+        Command::new(weir_binary()).args(["budget", "db", "--at", &format!("127.0.0.1:{}", grantor.0.port())]).output();
     let seen = String::from_utf8(seen.unwrap().stdout).unwrap();
     assert!(seen.starts_with("budget db: 40 of 40 connections held, 0 free\n"), "{seen}");
-    let held = grantor.weir.as_ref().unwrap().metric("weir_budget_held", &["budget=\"db\""]);
+    let held = grantor.0.weir().unwrap().metric("weir_budget_held", &["budget=\"db\""]);
     assert_eq!(held, Some(40.0));
 
     // The grantor is killed: everybody keeps what it has, whatever the load, for longer than any lease.
     let before = server.open();
-    grantor.kill();
+    grantor.0.kill();
     few.load(&dir, 10);
     many.load(&dir, 30);
     meanwhile(FLOOR_LEASE + LEASE, || {
@@ -150,7 +126,7 @@ fn two_processes_share(server: &impl Server) {
         assert!(open + 2 >= before, "shares are kept: {open} of {before}");
     });
     // It is back: it confirms what they have, and then grants anew.
-    grantor.start();
+    grantor.0.start();
     meanwhile(LEASE / 2, within);
     grantor.wait_shares(LEASE + Duration::from_secs(10), &[("a", 10), ("b", 30)]);
 

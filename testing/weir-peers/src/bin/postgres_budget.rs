@@ -1,17 +1,16 @@
 //! Two processes share a role of a PostgreSQL with `CONNECTION LIMIT 40`, by a budget that `weir` grants and by fixed splits that
 //! are told of the shift of the loads, one after the other:
 //! `cargo build --release -p weir && cargo run --release -p weir-peers --bin postgres_budget [ROUNDS [BUSY [MILLISECONDS [fixed|exponential]]]]`
-//! (3 rounds, 32 connections in use on average, uses of 20 ms that differ, if not given). A round takes six minutes. At the end the
+//! (3 rounds, 32 connections in use on average, uses of 20 ms that differ, if not given). A round takes eight and a half minutes. At the end the
 //! grantor is killed in the middle of a shift. Prints what callers waited; fails if a bar is missed.
 #![allow(clippy::print_stdout, reason = "printing is what it does")]
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime};
 
 use weir_peers::{Member, Phase, Split, Waits};
-use weir_test::{Client, PATIENCE, Postgres, Process, TempDir, Weir, free_port};
+use weir_test::{Grantor, PATIENCE, Postgres, Process, TempDir, eventually};
 
 const TOTAL: u32 = 40;
 /// Of the fixed splits, what the one with less load has.
@@ -20,53 +19,28 @@ const TOLD: std::ops::RangeInclusive<u32> = 9..=13;
 const AHEAD: Duration = Duration::from_secs(2);
 /// A grantor that has just started grants nothing for so long.
 const LEASE: Duration = Duration::from_secs(10);
+/// Between two looks at the server: each costs it a query.
+const LOOK: Duration = Duration::from_millis(20);
 /// What the server says to one connection too many.
 const REFUSED: &str = "too many connections for role";
 
 type Failure = Box<dyn std::error::Error>;
 
-struct Grantor {
-    weir: Option<Weir>,
-    port: u16,
+/// A grantor that grants.
+fn granting() -> Grantor {
+    let grantor = Grantor::run(&format!("[budget.db]\nconnections = {TOTAL}\nfloors = 2\nlease = \"{LEASE:?}\"\n"));
+    let begun = Instant::now();
+    let left = || LEASE.saturating_sub(begun.elapsed());
+    eventually(LEASE + PATIENCE, "it grants", || if left().is_zero() { Ok(()) } else { Err(left()) });
+    grantor
 }
 
-impl Grantor {
-    fn new() -> Self {
-        let mut grantor = Self { weir: None, port: free_port() };
-        grantor.start();
-        let begun = Instant::now();
-        let left = || LEASE.saturating_sub(begun.elapsed());
-        weir_test::eventually(LEASE + PATIENCE, "it grants", || if left().is_zero() { Ok(()) } else { Err(left()) });
-        grantor
-    }
-
-    fn start(&mut self) {
-        let port = self.port;
-        let mut weir = Weir::run(&format!(
-            "[grantor]\nbind = \"127.0.0.1:{port}\"\n[metrics]\nbind = \"127.0.0.1:{{metrics}}\"\n\
-             [budget.db]\nconnections = {TOTAL}\nfloors = 2\nlease = \"{LEASE:?}\"\n"
-        ));
-        weir.process().wait_connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE);
-        self.weir = Some(weir);
-    }
-
-    /// As it stands (`kill -9`).
-    fn kill(&mut self) {
-        if let Some(mut weir) = self.weir.take() {
-            weir.process().kill();
-        }
-    }
-
-    /// The share of the member that had less load; `None` while it is away.
-    fn share(&self) -> Option<u64> {
-        self.weir.as_ref()?;
-        let response = Client::local(self.port).get("/v1/budget/db").ok()?;
-        let text = response.text();
-        // {"members":[{"name":"member-0-…", … ,"share":N, …
-        let member = text.get(text.find("member-0")?..)?;
-        let share = member.get(member.find("\"share\":")? + 8..)?;
-        share.trim_start().split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-    }
+/// The share of the member that has less load at first; `None` while there is none.
+fn share(grantor: &Grantor) -> Option<u64> {
+    let budget: serde_json::Value = serde_json::from_str(&grantor.budget("db")?).ok()?;
+    let members = budget["members"].as_array()?;
+    let first = members.iter().find(|member| member["name"].as_str().is_some_and(|name| name.starts_with("member-0")));
+    first?["share"].as_u64()
 }
 
 struct Load {
@@ -85,7 +59,7 @@ struct Bench {
 #[derive(Default)]
 struct Seen {
     waits: Waits,
-    /// Most connections of the role, looked at every 20 ms.
+    /// Most connections of the role, looked at every [`LOOK`].
     most: i64,
     /// Until the one with more load now has what the other had.
     followed: Option<Duration>,
@@ -122,7 +96,7 @@ impl Bench {
                 file: self.dir.path().join(format!("waits-{which}")),
             };
             let mut command = Command::new(std::env::current_exe()?);
-            command.arg("member").args(member.args());
+            command.arg("member").arg(serde_json::to_string(&member)?);
             let process = Process::spawn(&format!("member-{which}"), command, self.dir.path());
             members.push((member, process));
         }
@@ -130,20 +104,22 @@ impl Bench {
         let (client, connection) =
             runtime.block_on(self.server.url().parse::<tokio_postgres::Config>()?.connect(tokio_postgres::NoTls))?;
         runtime.spawn(connection);
-        let mut seen = Seen::default();
-        let end = Instant::now() + AHEAD + Phase::end() + PATIENCE;
-        while members.iter_mut().any(|(_, process)| process.is_running()) {
-            if Instant::now() > end {
-                return Err("a member does not end".into());
+        let (mut seen, mut looked) = (Seen::default(), Instant::now());
+        eventually(AHEAD + Phase::end() + PATIENCE, "the members end", || {
+            if looked.elapsed() < LOOK {
+                return false;
             }
-            let row = runtime
-                .block_on(client.query_one("select count(*) from pg_stat_activity where usename = 'app'", &[]))?;
-            seen.most = seen.most.max(row.get(0));
+            looked = Instant::now();
+            let counted = client.query_one("select count(*) from pg_stat_activity where usename = 'app'", &[]);
+            match runtime.block_on(counted) {
+                Ok(row) => seen.most = seen.most.max(row.get(0)),
+                Err(error) => seen.waits.troubles.push(format!("connections could not be counted: {error}")),
+            }
             if let Ok(since) = SystemTime::now().duration_since(start) {
                 each(since, &mut seen);
             }
-            runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
-        }
+            members.iter_mut().all(|(_, process)| !process.is_running())
+        });
         for (member, process) in &mut members {
             if !process.wait_exit(PATIENCE).success() {
                 return Err(process.stderr().into());
@@ -156,12 +132,12 @@ impl Bench {
     /// By the budget. How soon shares follow is seen beside it.
     fn budget(&self, grantor: &Grantor, seed: u64) -> Result<Seen, Failure> {
         let mut looked = Duration::ZERO;
-        self.run(Split::Budget(grantor.port), seed, |since, seen| {
+        self.run(Split::Budget(grantor.port()), seed, |since, seen| {
             if since < looked + Duration::from_millis(100) {
                 return;
             }
             looked = since;
-            let Some(share) = grantor.share() else { return };
+            let Some(share) = share(grantor) else { return };
             let settled = Phase::Settle.lasts()..Phase::shift();
             if settled.contains(&since) {
                 seen.shares.push(share);
@@ -213,9 +189,9 @@ fn say(what: &str, seen: &Seen) {
 /// Everything; whether all bars hold.
 fn bench(rounds: u64, load: Load) -> Result<bool, Failure> {
     let bench = Bench::start(load);
-    let mut grantor = Grantor::new();
+    let mut grantor = granting();
     let splits = TOLD.map(Split::Told).chain([Split::Even]);
-    let splits: Vec<_> = [Split::Budget(grantor.port)].into_iter().chain(splits).collect();
+    let splits: Vec<_> = [Split::Budget(grantor.port())].into_iter().chain(splits).collect();
     let mut all: BTreeMap<usize, Waits> = BTreeMap::new();
     let mut met = true;
     let mut judge = |what: String, holds: bool| {
@@ -253,7 +229,7 @@ fn bench(rounds: u64, load: Load) -> Result<bool, Failure> {
         }
     }
     println!("the grantor is killed 2 s after the shift, and started again 15 s later");
-    let (port, mut killed, mut back) = (grantor.port, false, false);
+    let (port, mut killed, mut back) = (grantor.port(), false, false);
     let seen = bench.run(Split::Budget(port), rounds + 1, |since, _| {
         if !killed && since > Phase::shift() + Duration::from_secs(2) {
             killed = true;
@@ -274,11 +250,11 @@ fn bench(rounds: u64, load: Load) -> Result<bool, Failure> {
 
 fn main() -> Result<ExitCode, Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((first, rest)) = args.split_first()
+    if let [first, rest] = args.as_slice()
         && first == "member"
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(Member::from_args(rest)?.run())?;
+        runtime.block_on(serde_json::from_str::<Member>(rest)?.run())?;
         return Ok(ExitCode::SUCCESS);
     }
     let word = |at: usize| args.get(at).map(String::as_str);

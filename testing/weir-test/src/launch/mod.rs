@@ -2,6 +2,7 @@
 //! of its own and is killed with its whole process group when dropped.
 
 mod database;
+mod grantor;
 mod haproxy;
 mod mariadb;
 mod nginx;
@@ -9,6 +10,7 @@ mod postgres;
 mod redis;
 mod weir;
 
+pub use grantor::Grantor;
 pub use haproxy::Haproxy;
 pub use mariadb::Mariadb;
 pub use nginx::Nginx;

@@ -15,8 +15,7 @@ fn attribute(key: &str, value: &str) -> KeyValue {
 
 /// All metrics of `pools` at `now`, in nanoseconds of Unix time, of the service that `resource` describes.
 pub(super) fn request(pools: &[Reading], resource: &[(String, String)], now: u64) -> ExportRequest {
-    let metrics =
-        FAMILIES.iter().filter(|family| family.is_of(pools)).map(|family| metric(family, pools, now)).collect();
+    let metrics = FAMILIES.iter().filter_map(|family| metric(family, pools, now)).collect();
     let scope = Scope { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
     let attributes = resource.iter().map(|(key, value)| attribute(key, value)).collect();
     let resource_metrics = ResourceMetrics {
@@ -26,7 +25,8 @@ pub(super) fn request(pools: &[Reading], resource: &[(String, String)], now: u64
     ExportRequest { resource_metrics: vec![resource_metrics] }
 }
 
-fn metric(family: &Family, pools: &[Reading], now: u64) -> Metric {
+/// `None` if no pool has a value.
+fn metric(family: &Family, pools: &[Reading], now: u64) -> Option<Metric> {
     let data = match family.values {
         Values::Level(of) => sum(false, points(pools, of, now)),
         Values::Count(of) => sum(true, points(pools, of, now)),
@@ -40,7 +40,8 @@ fn metric(family: &Family, pools: &[Reading], now: u64) -> Metric {
         }
     };
     let (name, description) = (family.name.to_owned(), family.help.to_owned());
-    Metric { name, description, unit: family.unit.to_owned(), data: Some(data) }
+    let unit = family.unit.to_owned();
+    (!data.is_empty()).then_some(Metric { name, description, unit, data: Some(data) })
 }
 
 fn sum(is_monotonic: bool, data_points: Vec<NumberPoint>) -> Data {

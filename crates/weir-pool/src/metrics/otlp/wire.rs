@@ -79,6 +79,15 @@ pub(super) enum Data {
     Histogram(Histogram),
 }
 
+impl Data {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Sum(sum) => sum.data_points.is_empty(),
+            Self::Histogram(histogram) => histogram.data_points.is_empty(),
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Sum {
     #[prost(message, repeated, tag = "1")]
