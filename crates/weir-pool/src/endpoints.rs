@@ -27,6 +27,7 @@ use std::time::Duration;
 use weir_balance::Avoid;
 use weir_core::{Address, Endpoint, Instant};
 
+use crate::borrowers::Borrower;
 use crate::error::{AcquireError, Refused};
 use crate::manager::Manager;
 use crate::pool::Denied;
@@ -136,7 +137,7 @@ impl<M: Manager> EndpointPools<M> {
     ///
     /// # Errors
     /// [`Refused::TimedOut`]; [`Refused::Down`] if connects have failed for long at every endpoint; [`Refused::LineFull`] if all
-    /// lines are; [`Refused::Closed`].
+    /// lines are; [`Refused::Overload`] (with an admission); [`Refused::Closed`].
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<EndpointGuard<M>, EndpointsError<M::Error>>> {
         self.acquire_by(None, Limit::Common, Location::caller())
@@ -182,6 +183,12 @@ impl<M: Manager> EndpointPools<M> {
     }
 
     /// Calls `use_it` with a connection and gives it back.
+    ///
+    /// # Fairness
+    /// As [`EndpointPools::acquire`].
+    ///
+    /// # Cancel safety
+    /// As [`Pool::with`].
     ///
     /// # Errors
     /// As [`EndpointPools::acquire`].
@@ -233,6 +240,16 @@ impl<M: Manager> EndpointPools<M> {
         Ok(())
     }
 
+    /// Who holds connections, and since when, at all endpoints: as [`Pool::in_use`].
+    pub fn in_use(&self) -> Vec<Borrower> {
+        self.core.sites().iter().flat_map(|site| site.pool.in_use()).collect()
+    }
+
+    /// Those of [`EndpointPools::in_use`] that have been reported as possible leaks, and have not come back.
+    pub fn leaks(&self) -> Vec<Borrower> {
+        self.core.sites().iter().flat_map(|site| site.pool.leaks()).collect()
+    }
+
     /// What there is, endpoint by endpoint.
     pub fn snapshot(&self) -> EndpointsSnapshot {
         self.core.snapshot()
@@ -240,6 +257,9 @@ impl<M: Manager> EndpointPools<M> {
 
     /// Closes all pools: callers are refused, those in line too; idle connections are closed now, those in use when they come
     /// back. Returns when all are closed.
+    ///
+    /// # Fairness
+    /// All in line are refused; nobody is served any more.
     ///
     /// # Cancel safety
     /// If the future is dropped, closing goes on.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,26 +25,30 @@ pub enum Refused {
     Closed,
 }
 
-/// No connection: who waited, for how long, what the pool looked like, and why the last connect failed.
+/// No connection: where it was asked for, for how long, what the pool looked like, and what failed last.
 #[derive(Debug)]
 pub struct AcquireError<E>(pub(crate) Box<Details<E>>);
 
 #[derive(Debug)]
 pub(crate) struct Details<E> {
     pub(crate) refused: Refused,
+    /// Where it was asked for.
+    pub(crate) at: Option<&'static Location<'static>>,
     pub(crate) waited: Duration,
     pub(crate) snapshot: Snapshot,
-    /// The last failure of a connect (or check), and how long ago.
+    /// The last failure to open a connection or to make one ready, and how long ago.
     pub(crate) cause: Option<(Failure<E>, Duration)>,
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// How a connect (or a check) failed.
+/// How a connect, a check or another step on the way to a user failed.
 #[derive(Debug)]
 pub(crate) enum Failure<E> {
     Error(Arc<E>),
     /// It was given up after this long.
     NoAnswer(Duration),
+    /// The manager's code panicked.
+    Panicked,
 }
 
 impl<E> Clone for Failure<E> {
@@ -51,6 +56,7 @@ impl<E> Clone for Failure<E> {
         match self {
             Self::Error(error) => Self::Error(Arc::clone(error)),
             Self::NoAnswer(after) => Self::NoAnswer(*after),
+            Self::Panicked => Self::Panicked,
         }
     }
 }
@@ -60,6 +66,7 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
         match self {
             Self::Error(error) => error.fmt(f),
             Self::NoAnswer(after) => write!(f, "no answer within {:.3} s", after.as_secs_f64()),
+            Self::Panicked => f.write_str("the manager has panicked"),
         }
     }
 }
@@ -68,6 +75,11 @@ impl<E> AcquireError<E> {
     /// Why.
     pub fn refused(&self) -> Refused {
         self.0.refused
+    }
+
+    /// Where the caller asked: the file and line of its call. `None` for what is not a call for one connection (a warm-up, a start).
+    pub fn asked_at(&self) -> Option<&'static Location<'static>> {
+        self.0.at
     }
 
     /// How long the caller waited.
@@ -85,12 +97,12 @@ impl<E> AcquireError<E> {
         self.0.retry_after
     }
 
-    /// The last failure to open a connection, if connects are failing. `None` also if it was given up without an answer: that is in
-    /// the text.
+    /// The last failure to open a connection or to make one ready for its user, if such are failing. `None` also if it was given up
+    /// without an answer: that is in the text.
     pub fn cause(&self) -> Option<&E> {
         match &self.0.cause {
             Some((Failure::Error(error), _)) => Some(error),
-            Some((Failure::NoAnswer(_), _)) | None => None,
+            Some((Failure::NoAnswer(_) | Failure::Panicked, _)) | None => None,
         }
     }
 }
@@ -111,9 +123,12 @@ impl<E: fmt::Display> fmt::Display for AcquireError<E> {
             Refused::NoneIdle => write!(f, "no idle connection of pool {name:?}")?,
             Refused::Closed => return write!(f, "pool {name:?} is closed"),
         }
+        if let Some(at) = self.0.at {
+            write!(f, ", asked for at {at}")?;
+        }
         write!(f, ": {}", self.0.snapshot)?;
         if let Some((cause, ago)) = &self.0.cause {
-            write!(f, "; last connect failed {:.1} s ago: {cause}", ago.as_secs_f64())?;
+            write!(f, "; last failure {:.1} s ago: {cause}", ago.as_secs_f64())?;
         }
         Ok(())
     }

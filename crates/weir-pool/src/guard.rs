@@ -51,6 +51,22 @@ impl<M: Manager> Guard<M> {
         }
     }
 
+    /// Soft eviction of this connection: it is used on, and closed instead of lent again when it comes back. For one that is as it should
+    /// be, but not wanted any more (it leads to a server that is to be drained, say); [`Guard::discard`] is for one that is not.
+    pub fn evict(&mut self) {
+        if let Some(loan) = self.loan.as_mut() {
+            loan.evicted = true;
+        }
+    }
+
+    /// Closes a connection that its user has not got.
+    pub(crate) fn close_unused(mut self) {
+        if let Some(loan) = self.loan.take() {
+            let shared = Counted::clone(&loan.shared);
+            shared.discard_unused(loan);
+        }
+    }
+
     /// What was kept with this connection under the type `T`; it lives as long as the connection does and is there again
     /// for the next user. Made by `T::default` the first time.
     pub fn extra<T: Any + Send + Default>(&mut self) -> &mut T {
@@ -159,11 +175,12 @@ impl<M: Manager> Returning<M> {
         let Some(loan) = self.0.as_mut() else { return false };
         let entry = &mut **loan;
         let manager = &entry.shared.manager;
-        let verdict = if entry.preparing || std::thread::panicking() || manager.is_broken(&mut entry.conn) {
-            Release::Close
-        } else {
-            manager.on_release(&mut entry.conn)
-        };
+        let verdict =
+            if entry.preparing || entry.evicted || std::thread::panicking() || manager.is_broken(&mut entry.conn) {
+                Release::Close
+            } else {
+                manager.on_release(&mut entry.conn)
+            };
         if verdict == Release::Close {
             // By the drop below.
             return false;
@@ -182,7 +199,12 @@ impl<M: Manager> Drop for Returning<M> {
     fn drop(&mut self) {
         if let Some(loan) = self.0.take() {
             let shared = Counted::clone(&loan.shared);
-            shared.discard(loan, CloseReason::Failed);
+            if loan.preparing {
+                shared.discard_unused(loan);
+            } else {
+                let reason = if loan.evicted { CloseReason::Drained } else { CloseReason::Failed };
+                shared.discard(loan, reason);
+            }
         }
     }
 }

@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 
+use tracing::Instrument as _;
 use weir_core::Instant;
 use weir_pool_core::{CloseReason, Loan, SlotId, Todo};
 
 use crate::error::Failure;
 use crate::log;
 use crate::manager::Manager;
-use crate::shared::{Entry, Extras, Shared, wake_all};
+use crate::shared::{Entry, Extras, Shared, Step, wake_all};
 use crate::sync::{AbortHandle, Counted, sleep_until, spawn, timeout};
 
 /// Runs until the pool is closed and empty. Whatever ends it, `end` goes with it: also if the runtime never comes to run it.
@@ -111,7 +112,7 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
         }
         Ok(conn)
     };
-    match timeout(limit, connect).await {
+    match timeout(limit, connect.instrument(log::connecting(&shared.name, slot.index()))).await {
         Ok(Ok(conn)) => {
             connecting.ended = true;
             let (took, recovered) = shared.update(|state, now, wake| {
@@ -123,6 +124,7 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
                     needs_reset: false,
                     needs_check: false,
                     preparing: false,
+                    evicted: false,
                     watched: false,
                     extras: Extras::default(),
                 };
@@ -142,6 +144,9 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
 impl<M: Manager> Drop for Connecting<M> {
     fn drop(&mut self) {
         if !self.ended {
+            if std::thread::panicking() {
+                self.shared.connect_failed(&Failure::Panicked);
+            }
             self.shared.update(|state, now, _| state.broker.connect_failed(self.slot, now));
             self.shared.connected.notify_waiters();
         }
@@ -158,7 +163,8 @@ struct Closing<M: Manager> {
 async fn close<M: Manager>(closing: Closing<M>, entry: Entry<M>) {
     let limit = closing.shared.lock().settings.close_timeout;
     // A connection that does not let itself be closed is dropped.
-    let _ = timeout(limit, closing.shared.manager.close(entry.conn)).await;
+    let span = log::closing(&closing.shared.name, closing.slot.index(), closing.reason);
+    let _ = timeout(limit, closing.shared.manager.close(entry.conn).instrument(span)).await;
 }
 
 impl<M: Manager> Drop for Closing<M> {
@@ -181,16 +187,18 @@ async fn check<M: Manager>(mut checking: Checking<M>, mut entry: Loan<Entry<M>>)
     if shared.manager.is_broken(&mut entry.conn) {
         return;
     }
-    match timeout(limit, shared.manager.check(&mut entry.conn)).await {
+    let span = log::checking(&shared.name, entry.slot().index());
+    match timeout(limit, shared.manager.check(&mut entry.conn).instrument(span)).await {
         Ok(Ok(())) => {
             checking.ended = true;
+            shared.went_well(Step::Check as u8);
             shared.update(|state, now, wake| {
                 entry.checked = now;
                 state.broker.alive(entry, now, wake);
             });
         }
-        Ok(Err(error)) => shared.failed(error),
-        Err(_) => shared.unsound(),
+        Ok(Err(error)) => shared.failed(Failure::Error(Arc::new(error))),
+        Err(_) => shared.failed(Failure::NoAnswer(limit)),
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! Nothing is an error: the pool goes on by itself from all of it. Each line has the field `pool`. Callers who have to wait do that
 //! in a span `weir_pool.acquire` (DEBUG), those whose connection must be made ready first in a span `weir_pool.prepare`; who gets a
-//! connection at once has no span, and pays for none.
+//! connection at once has no span, and pays for none. The manager's code runs in `weir_pool.connect`, `weir_pool.check` and
+//! `weir_pool.close`, so that what drivers log can be told apart.
 //!
 //! Subscribers are code of others: nothing here runs under the lock of a pool.
 
@@ -165,6 +166,21 @@ pub(crate) fn waited<C>(span: &Span, got: &Result<C, Refusal>) {
         Err(Refusal::TurnedAway) => "turned_away",
     };
     span.record("outcome", outcome);
+}
+
+/// The span of opening a connection.
+pub(crate) fn connecting(pool: &str, slot: u32) -> Span {
+    debug_span!("weir_pool.connect", pool, slot)
+}
+
+/// The span of looking whether an idle connection is alive.
+pub(crate) fn checking(pool: &str, slot: u32) -> Span {
+    debug_span!("weir_pool.check", pool, slot)
+}
+
+/// The span of closing a connection.
+pub(crate) fn closing(pool: &str, slot: u32, reason: CloseReason) -> Span {
+    debug_span!("weir_pool.close", pool, slot, reason = reason.as_str())
 }
 
 /// The span of making a connection ready for a caller.

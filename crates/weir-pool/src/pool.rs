@@ -16,7 +16,7 @@ use weir_pool_core::{Loan, Proposal, Refusal};
 use crate::adaptive;
 use crate::borrowers::Borrower;
 use crate::clock::Clock;
-use crate::error::{AcquireError, Details, Refused};
+use crate::error::{AcquireError, Details, Failure, Refused};
 use crate::guard::Guard;
 use crate::housekeeper::{self, End};
 use crate::log;
@@ -74,12 +74,12 @@ impl<M: Manager> Pool<M> {
     /// One of several pools with a common clock; `watch` is called when its evidence has changed.
     pub(crate) fn start_as(manager: M, settings: Settings, clock: Clock, watch: Option<Arc<Watch>>) -> Self {
         #[cfg(not(weir_loom))]
-        let (budget, part) = (settings.budget.clone(), settings.part());
+        let budget = settings.budget.clone();
         let (pool, housekeeper) = Self::with_housekeeper(manager, settings, clock, watch);
         spawn(housekeeper);
         #[cfg(not(weir_loom))]
         if let Some(budget) = budget {
-            budget.govern(&pool.shared, part);
+            budget.govern(&pool.shared);
         }
         pool
     }
@@ -122,22 +122,40 @@ impl<M: Manager> Pool<M> {
     /// is closed.
     ///
     /// # Errors
-    /// [`Refused::TimedOut`], [`Refused::Down`], [`Refused::LineFull`] or [`Refused::Closed`], with the state of the pool and
-    /// the last failure of a connect.
+    /// [`Refused::TimedOut`], [`Refused::Down`], [`Refused::LineFull`], [`Refused::Overload`] (with an admission) or
+    /// [`Refused::Closed`], with the place of this call, the state of the pool and the last failure of a connect.
     #[track_caller]
     #[inline]
     pub fn acquire(&self) -> impl Future<Output = Result<Guard<M>, AcquireError<M::Error>>> {
-        let at = Location::caller();
+        self.acquire_at(Location::caller())
+    }
+
+    /// As [`Pool::acquire`], called at `at`.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice: 16 bytes more for every caller in line"
+    )]
+    #[inline]
+    pub(crate) fn acquire_at(
+        &self,
+        at: &'static Location<'static>,
+    ) -> impl Future<Output = Result<Guard<M>, AcquireError<M::Error>>> {
         async move {
             let mut wait = pin!(Wait::new(&self.shared, Limit::Common, None));
             match wait.as_mut().await {
                 Ok(loan) => self.lend(loan, at, Limit::Common, wait.times()).await,
-                Err(refusal) => Err(self.missed(refusal, wait.times().0)),
+                Err(refusal) => Err(self.missed(refusal, wait.times().0, Some(at))),
             }
         }
     }
 
     /// As [`Pool::acquire`], with a time-out of its own.
+    ///
+    /// # Fairness
+    /// As [`Pool::acquire`]: a short time-out does not overtake.
+    ///
+    /// # Cancel safety
+    /// As [`Pool::acquire`].
     ///
     /// # Errors
     /// As [`Pool::acquire`].
@@ -149,7 +167,7 @@ impl<M: Manager> Pool<M> {
             let mut wait = pin!(Wait::new(&self.shared, limit, None));
             match self.wait(wait.as_mut()).await {
                 Ok(loan) => self.lend(loan, at, limit, wait.times()).await,
-                Err(refusal) => Err(self.missed(refusal, wait.times().0)),
+                Err(refusal) => Err(self.missed(refusal, wait.times().0, Some(at))),
             }
         }
     }
@@ -161,6 +179,20 @@ impl<M: Manager> Pool<M> {
     /// [`Refused::NoneIdle`], or as [`Pool::acquire`].
     #[track_caller]
     pub fn try_acquire(&self) -> Result<Guard<M>, AcquireError<M::Error>> {
+        let at = Location::caller();
+        loop {
+            let loan = self.take_fresh(at)?;
+            self.shared.note(&loan, at);
+            let mut guard = Guard::new(loan);
+            if !self.shared.manager.is_broken(&mut guard) {
+                return Ok(guard);
+            }
+            // It is closed; there may be another one.
+            guard.close_unused();
+        }
+    }
+
+    fn take_fresh(&self, at: &'static Location<'static>) -> Result<Loan<Entry<M>>, AcquireError<M::Error>> {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
         let State { broker, validate_after, suspect_before, watches, .. } = &mut *state;
@@ -175,16 +207,19 @@ impl<M: Manager> Pool<M> {
         if calls {
             self.shared.call();
         }
-        match taken {
-            Some(loan) => {
-                self.shared.note(&loan, Location::caller());
-                Ok(Guard::new(loan))
-            }
-            None => Err(self.error(if shut { Refused::Closed } else { Refused::NoneIdle }, Duration::ZERO)),
-        }
+        let refused = if shut { Refused::Closed } else { Refused::NoneIdle };
+        taken.ok_or_else(|| self.error(refused, Duration::ZERO, Some(at)))
     }
 
     /// Calls `use_it` with a connection and gives it back.
+    ///
+    /// # Fairness
+    /// As [`Pool::acquire`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future before `use_it` is called leaves the line. After that it drops what `use_it` was doing, and the
+    /// connection comes back as a guard that is dropped: the manager says whether it is sound ([`Manager::is_broken`],
+    /// [`Manager::on_release`]).
     ///
     /// # Errors
     /// As [`Pool::acquire`].
@@ -234,11 +269,15 @@ impl<M: Manager> Pool<M> {
         *self.shared.proposal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens connections until `connections` of them are open (idle or in use), in bounded parallel and paced like all others;
-    /// returns when they are: before traffic needs them. What is beyond `min_idle` is closed again after the idle time-out.
+    /// Opens connections until `connections` of them (at most the maximum) are open, idle or in use, in bounded parallel and paced like
+    /// all others; returns when they are: before traffic needs them. While there is no place for them (others are being closed, a
+    /// budget has granted nothing yet) it waits for one. What is beyond `min_idle` is closed again after the idle time-out.
+    ///
+    /// # Fairness
+    /// Callers in line come first: a new connection goes to the first of them. Several warm-ups at once are one with the largest number.
     ///
     /// # Cancel safety
-    /// Dropping the future changes nothing: connects go on until as many are open.
+    /// Dropping the future changes nothing: connects go on until as many are open, or `limit` is over.
     ///
     /// # Errors
     /// [`Refused::TimedOut`] with the last failure of a connect if that takes longer than `limit`: no further ones are begun for it.
@@ -247,7 +286,7 @@ impl<M: Manager> Pool<M> {
         let shared = &*self.shared;
         let asked = shared.clock.now();
         let wanted = connections.min(shared.lock().settings.max_size);
-        shared.update(|state, _, _| state.broker.warm_up(wanted));
+        shared.update(|state, _, _| state.broker.warm_up(wanted, asked + limit));
         let until = shared.clock.at(asked + limit);
         let refusal = loop {
             let mut connected = pin!(shared.connected.notified());
@@ -264,17 +303,15 @@ impl<M: Manager> Pool<M> {
                 return Ok(());
             }
             if timeout_at(until, connected).await.is_err() {
-                shared.lock().broker.end_warm_up();
                 break Refusal::TimedOut;
             }
         };
-        Err(self.missed(refusal, asked))
+        Err(self.missed(refusal, asked, None))
     }
 
     /// Changes settings at run time: `change` gets the present ones. What contradicts itself changes nothing. Connections keep the
-    /// lifetimes that they have drawn; callers in line keep their deadlines; name, clock, budget and adaptive size stay what they are.
-    /// After a lower maximum,
-    /// connections above it are closed, idle ones now, others when they come back.
+    /// lifetimes that they have drawn; callers in line keep their deadlines; name, clock, budget and adaptive size cannot be changed.
+    /// After a lower maximum, connections above it are closed, idle ones now, others when they come back.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -295,18 +332,24 @@ impl<M: Manager> Pool<M> {
         };
         let before = Arc::clone(&self.shared.lock().settings);
         let settings = change(Builder::of(&before)).check()?;
-        if settings.adaptive != before.adaptive {
-            return Err(SettingsError::new("adaptive", "stays what it was when the pool was built".to_owned()));
+        for (setting, changed) in [
+            ("adaptive", settings.adaptive != before.adaptive),
+            ("name", settings.name != before.name),
+            ("tokio_clock", settings.tokio_clock != before.tokio_clock),
+            ("budget", settings.budget != before.budget),
+            ("budget_floor", settings.budget_floor != before.budget_floor),
+            ("budget_weight", settings.budget_weight != before.budget_weight),
+        ] {
+            if changed {
+                return Err(SettingsError::new(setting, "stays what it was when the pool was built".to_owned()));
+            }
         }
-        let settings = Settings {
-            name: Arc::clone(&before.name),
-            tokio_clock: before.tokio_clock,
-            budget: before.budget.clone(),
-            budget_floor: before.budget_floor,
-            budget_weight: before.budget_weight,
-            ..settings
-        };
-        self.shared.update(|state, now, _| state.install(settings, now));
+        self.shared.update(|state, now, _| {
+            // It may have been resized meanwhile.
+            let resized = settings.max_size == before.max_size;
+            let max_size = if resized { state.settings.max_size } else { settings.max_size };
+            state.install(Settings { max_size, ..settings }, now);
+        });
         Ok(())
     }
 
@@ -344,6 +387,12 @@ impl<M: Manager> Pool<M> {
     /// Closes the pool: callers are refused, those in line too; idle connections are closed now, those in use when they come back.
     /// Returns when all are closed.
     ///
+    /// # Fairness
+    /// All in line are refused; nobody is served any more.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, closing goes on.
+    ///
     /// # Errors
     /// With what is left, if that takes longer than `limit`; it goes on.
     pub async fn close(&self, limit: Duration) -> Result<(), Snapshot> {
@@ -363,9 +412,10 @@ impl<M: Manager> Pool<M> {
         let shared = &*self.shared;
         let asked = shared.clock.now();
         let attempt = shared.lock().settings.connect_timeout();
-        shared.update(|state, _, _| state.broker.warm_up(1));
         // The first attempt has its own time, whatever the limit is, and its end is waited for: it says why.
-        let until = shared.clock.at(asked + limit.max(attempt).saturating_add(END_OF_CONNECT));
+        let last = asked + limit.max(attempt).saturating_add(END_OF_CONNECT);
+        shared.update(|state, _, _| state.broker.warm_up(1, last));
+        let until = shared.clock.at(last);
         loop {
             let mut connected = pin!(shared.connected.notified());
             connected.as_mut().enable();
@@ -377,11 +427,11 @@ impl<M: Manager> Pool<M> {
                 return Ok(());
             }
             if shut {
-                return Err(self.missed(Refusal::Closed, asked));
+                return Err(self.missed(Refusal::Closed, asked, None));
             }
             let late = shared.clock.now().since(asked) >= limit;
             if (failed && late) || timeout_at(until, connected).await.is_err() {
-                return Err(self.missed(Refusal::TimedOut, asked));
+                return Err(self.missed(Refusal::TimedOut, asked, None));
             }
         }
     }
@@ -402,7 +452,7 @@ impl<M: Manager> Pool<M> {
         match self.wait(wait.as_mut()).await {
             Ok(loan) => self.lend(loan, at, limit, wait.times()).await.map_err(Denied::Error),
             Err(Refusal::TurnedAway) => Err(Denied::TurnedAway),
-            Err(refusal) => Err(Denied::Error(self.missed(refusal, wait.times().0))),
+            Err(refusal) => Err(Denied::Error(self.missed(refusal, wait.times().0, Some(at)))),
         }
     }
 
@@ -455,7 +505,7 @@ impl<M: Manager> Pool<M> {
                 return Ok(guard);
             }
             Some(Err(error)) => {
-                self.shared.failed(error);
+                self.shared.failed(Failure::Error(Arc::new(error)));
                 self.shared.useless(guard.opened(), Step::Hook);
             }
             // Given up in the middle: nobody knows its state.
@@ -483,7 +533,7 @@ impl<M: Manager> Pool<M> {
                 Prepared::Dead => {}
                 Prepared::TimedOut => {
                     shared.lock().broker.count_late();
-                    return Err(self.missed(Refusal::TimedOut, asked));
+                    return Err(self.missed(Refusal::TimedOut, asked, Some(at)));
                 }
             }
             // Its turn had come: it does not go to the end of the line.
@@ -493,19 +543,29 @@ impl<M: Manager> Pool<M> {
                     shared.note(&loan, at);
                     Guard::new(loan)
                 }
-                Err(refusal) => return Err(self.missed(refusal, asked)),
+                Err(refusal) => return Err(self.missed(refusal, asked, Some(at))),
             };
         }
     }
 
     #[cold]
-    fn missed(&self, refusal: Refusal, asked: Instant) -> AcquireError<M::Error> {
-        let error = self.error(refused(refusal), self.shared.clock.now().since(asked));
+    fn missed(
+        &self,
+        refusal: Refusal,
+        asked: Instant,
+        at: Option<&'static Location<'static>>,
+    ) -> AcquireError<M::Error> {
+        let error = self.error(refused(refusal), self.shared.clock.now().since(asked), at);
         log::missed(&self.shared.name, &error);
         error
     }
 
-    pub(crate) fn error(&self, refused: Refused, waited: Duration) -> AcquireError<M::Error> {
+    pub(crate) fn error(
+        &self,
+        refused: Refused,
+        waited: Duration,
+        at: Option<&'static Location<'static>>,
+    ) -> AcquireError<M::Error> {
         let now = self.shared.clock.now();
         let state = self.shared.lock();
         let failing = state.broker.stats(now).failing_since.is_some() || self.shared.is_in_trouble();
@@ -513,7 +573,7 @@ impl<M: Manager> Pool<M> {
         let cause = cause.map(|(cause, at)| (cause.clone(), now.since(*at)));
         let retry_after = if refused == Refused::Overload { state.broker.retry_after(now) } else { None };
         drop(state);
-        AcquireError(Box::new(Details { refused, waited, snapshot: self.snapshot(), cause, retry_after }))
+        AcquireError(Box::new(Details { refused, at, waited, snapshot: self.snapshot(), cause, retry_after }))
     }
 }
 
@@ -546,7 +606,7 @@ enum Prepared<M: Manager> {
 async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: TokioInstant) -> Prepared<M> {
     let validation_timeout = shared.lock().settings.validation_timeout;
     if guard.is_being_prepared() || shared.manager.is_broken(&mut guard) {
-        guard.discard();
+        guard.close_unused();
         return Prepared::Dead;
     }
     if TokioInstant::now() >= until {
@@ -577,8 +637,8 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: Tok
         }
         Ok(Err((error, step))) => {
             match error {
-                Some(error) => shared.failed(error),
-                None => shared.unsound(),
+                Some(error) => shared.failed(Failure::Error(Arc::new(error))),
+                None => shared.failed(Failure::NoAnswer(validation_timeout)),
             }
             shared.useless(guard.opened(), step);
             Prepared::Dead

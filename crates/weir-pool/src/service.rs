@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -33,6 +34,8 @@ type Waiting<M> = Pin<Box<dyn Future<Output = Answer<M>> + Send>>;
 /// Dropping the service leaves the line.
 pub struct PoolService<M: Manager> {
     pool: Pool<M>,
+    /// Where it was made: for errors, and for leaks.
+    at: &'static Location<'static>,
     state: State<M>,
 }
 
@@ -44,20 +47,21 @@ enum State<M: Manager> {
 }
 
 impl<M: Manager> PoolService<M> {
-    /// A service over this pool.
+    /// A service over this pool. What it lends counts as asked for where this is called.
+    #[track_caller]
     pub fn new(pool: Pool<M>) -> Self {
-        Self { pool, state: State::Away }
+        Self { pool, at: Location::caller(), state: State::Away }
     }
 
     fn line_up(&self) -> Waiting<M> {
-        let pool = self.pool.clone();
-        Box::pin(async move { pool.acquire().await })
+        let (pool, at) = (self.pool.clone(), self.at);
+        Box::pin(async move { pool.acquire_at(at).await })
     }
 }
 
 impl<M: Manager> Clone for PoolService<M> {
     fn clone(&self) -> Self {
-        Self::new(self.pool.clone())
+        Self { pool: self.pool.clone(), at: self.at, state: State::Away }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) name: Arc<str>,
     pub(crate) max_size: u32,
     pub(crate) min_idle: u32,
+    /// Somebody has set it; otherwise it follows the maximum.
+    pub(crate) min_idle_chosen: bool,
     pub(crate) acquire_timeout: Duration,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) validation_timeout: Duration,
@@ -66,9 +68,10 @@ impl Settings {
         self.max_size.min(share.unwrap_or(u32::MAX))
     }
 
-    /// How the pool takes part in its budget.
-    pub(crate) fn part(&self) -> Part {
-        Part { floor: self.budget_floor.unwrap_or(1), weight: self.budget_weight.unwrap_or(1) }
+    /// How the pool takes part in its budget. `endpoint`: the weight of its endpoint, if it is one of several.
+    pub(crate) fn part(&self, endpoint: u32) -> Part {
+        let weight = self.budget_weight.unwrap_or(1).saturating_mul(endpoint).clamp(1, WEIGHT_MAX);
+        Part { floor: self.budget_floor.unwrap_or(1), weight }
     }
 
     pub(crate) fn broker(&self, share: Option<u32>) -> BrokerParams {
@@ -108,23 +111,29 @@ impl Settings {
         self.adaptive.as_ref().map_or(Ok(()), |adaptive| adaptive.check(max_size))
     }
 
-    /// Refuses what contradicts itself; `chosen`: somebody has set `min_idle`.
-    pub(crate) fn check(&self, chosen: bool) -> Result<(), SettingsError> {
-        let settings = self;
-        let refuse = |setting, problem: String| Err(SettingsError { setting, problem });
-        let Settings { max_size, min_idle, acquire_timeout, .. } = *settings;
-        check_size(max_size)?;
-        settings.check_bounds(max_size)?;
+    /// Refuses a minimum that contradicts the maximum.
+    fn check_min_idle(&self) -> Result<(), SettingsError> {
+        let Settings { max_size, min_idle, .. } = *self;
         if min_idle > max_size {
-            return refuse("min_idle", format!("{min_idle} is more than max_size ({max_size})"));
+            return Err(SettingsError::new("min_idle", format!("{min_idle} is more than max_size ({max_size})")));
         }
-        if min_idle == max_size && chosen && settings.idle_timeout.is_some() && max_size > 1 {
+        if min_idle == max_size && self.min_idle_chosen && self.idle_timeout.is_some() && max_size > 1 {
             let problem = format!(
                 "{min_idle} is as much as max_size, so idle_timeout would never close anything; set idle_timeout to None for a \
                  pool of fixed size"
             );
-            return refuse("min_idle", problem);
+            return Err(SettingsError::new("min_idle", problem));
         }
+        Ok(())
+    }
+
+    /// Refuses what contradicts itself.
+    fn check(&self) -> Result<(), SettingsError> {
+        let settings = self;
+        let refuse = |setting, problem: String| Err(SettingsError { setting, problem });
+        let Settings { max_size, acquire_timeout, .. } = *settings;
+        check_size(max_size)?;
+        settings.check_bounds(max_size)?;
         for (setting, value) in [
             ("acquire_timeout", acquire_timeout),
             ("connect_timeout", settings.connect_timeout()),
@@ -144,10 +153,13 @@ impl Settings {
         }
         if let Some(admission) = settings.admission {
             let AdmissionParams { target, interval } = admission;
-            if target < TIMEOUT_MIN || interval < target {
+            if target < TIMEOUT_MIN {
+                return refuse("admission", format!("a target of {target:?} is shorter than {TIMEOUT_MIN:?}"));
+            }
+            if interval < target {
                 return refuse(
                     "admission",
-                    format!("an interval of {interval:?} is shorter than the target, {target:?}, or that is nothing"),
+                    format!("the interval ({interval:?}) is shorter than the target ({target:?})"),
                 );
             }
             if 3 * target >= acquire_timeout {
@@ -191,7 +203,8 @@ impl Settings {
                 return refuse(setting, "has no meaning without a budget".to_owned());
             }
             if value > most || (value == 0 && setting == "budget_weight") {
-                return refuse(setting, format!("{value} is not within 1 and {most}"));
+                let least = u32::from(setting == "budget_weight");
+                return refuse(setting, format!("{value} is not within {least} and {most}"));
             }
         }
         for (setting, value) in [
@@ -222,6 +235,7 @@ impl Default for Settings {
             name: "pool".into(),
             max_size,
             min_idle: max_size / 2,
+            min_idle_chosen: false,
             acquire_timeout: Duration::from_secs(3),
             connect_timeout: None,
             validation_timeout: Duration::from_secs(1),
@@ -280,6 +294,7 @@ impl std::error::Error for SettingsError {}
 ///
 /// | setting | default |
 /// |---|---|
+/// | `name` | `pool` |
 /// | `max_size` | processors × 2 |
 /// | `min_idle` | half of `max_size` |
 /// | `acquire_timeout` | 3 s |
@@ -294,13 +309,15 @@ impl std::error::Error for SettingsError {}
 /// | `waiters_max` | 1,048,576 |
 /// | `parallel_connects` | 32 |
 /// | `backoff`, `backoff_max`, `down_after` | 50 ms, 1 s, 5 s |
-/// | `budget` | none |
+/// | `adaptive`, `admission`, `budget` | none |
 /// | `budget_floor`, `budget_weight` | 1 |
 #[derive(Clone, Default, Debug)]
 #[must_use]
 pub struct Builder {
     settings: Settings,
     min_idle: Option<u32>,
+    /// Maximum and minimum of a pool whose settings are to be changed.
+    before: Option<(u32, Option<u32>)>,
 }
 
 macro_rules! set {
@@ -440,6 +457,9 @@ impl Builder {
     /// by the first user. Connects are tried again until `limit` is over (paced as `backoff` says); [`Duration::ZERO`]: the first
     /// failure is the last.
     ///
+    /// # Fairness
+    /// Nobody else has the pool yet.
+    ///
     /// # Cancel safety
     /// Dropping the future closes the pool.
     ///
@@ -457,8 +477,8 @@ impl Builder {
     /// What a pool has now, to be changed.
     pub(crate) fn of(settings: &Settings) -> Self {
         // A minimum that was never chosen follows the maximum.
-        let chosen = settings.min_idle != settings.max_size / 2;
-        Self { settings: settings.clone(), min_idle: chosen.then_some(settings.min_idle) }
+        let min_idle = settings.min_idle_chosen.then_some(settings.min_idle);
+        Self { settings: settings.clone(), min_idle, before: Some((settings.max_size, min_idle)) }
     }
 
     pub(crate) fn check(self) -> Result<Settings, SettingsError> {
@@ -470,7 +490,12 @@ impl Builder {
     pub(crate) fn check_or(self, min_idle: u32) -> Result<Settings, SettingsError> {
         let mut settings = self.settings;
         settings.min_idle = self.min_idle.unwrap_or(min_idle);
-        settings.check(self.min_idle.is_some())?;
+        settings.min_idle_chosen = self.min_idle.is_some();
+        settings.check()?;
+        // A pool may have shrunk below a minimum that was chosen for more: other settings can be changed all the same.
+        if self.before != Some((settings.max_size, self.min_idle)) {
+            settings.check_min_idle()?;
+        }
         Ok(settings)
     }
 }

@@ -63,6 +63,8 @@ pub(crate) struct State<M: Manager> {
     pub(crate) settings: Arc<Settings>,
     /// What the budget allows; `None` without one.
     pub(crate) share: Option<u32>,
+    /// Of the endpoint, where the pool is one of several.
+    pub(crate) endpoint_weight: u32,
     pub(crate) leaks: u64,
     /// Who holds connections is noted.
     pub(crate) watches: bool,
@@ -74,10 +76,10 @@ pub(crate) struct State<M: Manager> {
     /// Idle connections from before this moment are checked before they are lent, however short they were idle: one of them
     /// has turned out to be dead.
     pub(crate) suspect_before: Instant,
-    /// As in the settings; `Duration::MAX` for never.
-    pub(crate) validate_after: Duration,
-    /// As in the settings.
-    pub(crate) acquire_timeout: Duration,
+    /// As in the settings, in nanoseconds; `u64::MAX` for never.
+    pub(crate) validate_after: u64,
+    /// As in the settings, in nanoseconds.
+    pub(crate) acquire_timeout: u64,
 }
 
 /// What is done to make a connection ready for its next user.
@@ -101,6 +103,8 @@ pub(crate) struct Entry<M: Manager> {
     pub(crate) needs_check: bool,
     /// It is being made ready for its next user: nobody knows its state.
     pub(crate) preparing: bool,
+    /// It is closed when it comes back.
+    pub(crate) evicted: bool,
     /// Who holds it is noted.
     pub(crate) watched: bool,
     /// What users keep with the connection (prepared statements and the like), by type.
@@ -132,11 +136,12 @@ impl<M: Manager> Shared<M> {
             clock,
             state: Lock::new(State {
                 broker: Broker::new(settings.broker(share), quota, seed),
-                acquire_timeout: settings.acquire_timeout,
-                validate_after: settings.validate_after.unwrap_or(Duration::MAX),
+                acquire_timeout: nanos(settings.acquire_timeout),
+                validate_after: settings.validate_after.map_or(u64::MAX, nanos),
                 watches: settings.leak_after.is_some(),
                 settings: Arc::new(settings),
                 share,
+                endpoint_weight: 1,
                 leaks: 0,
                 borrowers: Borrowers::new(),
                 connects: log::Connects::new(),
@@ -263,6 +268,12 @@ impl<M: Manager> Shared<M> {
         self.update(|state, now, _| state.broker.discard(loan, reason, now));
     }
 
+    /// Takes back a connection that never got to a user, and must not: the housekeeper closes it.
+    pub(crate) fn discard_unused(&self, loan: Loan<Entry<M>>) {
+        self.forget(&loan);
+        self.update(|state, now, _| state.broker.discard_unused(loan, CloseReason::Failed, now));
+    }
+
     /// A connection does not answer, or not as it should: that may be the other end, of which whoever tends several pools hears.
     pub(crate) fn unsound(&self) {
         if let Some(watch) = &self.watch {
@@ -278,10 +289,9 @@ impl<M: Manager> Shared<M> {
     }
 
     /// A connection has turned out to be dead: those of its age are suspect.
-    pub(crate) fn failed(&self, error: M::Error) {
+    pub(crate) fn failed(&self, failure: Failure<M::Error>) {
         self.unsound();
-        log::found_dead(&self.name, &error);
-        let failure = Failure::Error(Arc::new(error));
+        log::found_dead(&self.name, &failure);
         // The one before is dropped outside the lock: its end is code of the user's.
         drop(self.update(|state, now, _| {
             state.suspect_before = now;
@@ -407,9 +417,10 @@ impl<M: Manager> State<M> {
 
     /// Puts new settings in force.
     pub(crate) fn install(&mut self, settings: Settings, now: Instant) {
-        self.acquire_timeout = settings.acquire_timeout;
-        self.validate_after = settings.validate_after.unwrap_or(Duration::MAX);
+        self.acquire_timeout = nanos(settings.acquire_timeout);
+        self.validate_after = settings.validate_after.map_or(u64::MAX, nanos);
         self.watches = settings.leak_after.is_some();
+        self.broker.limit_warm_ups(settings.max_size);
         self.settings = Arc::new(settings);
         self.apply_size(now);
     }
@@ -429,12 +440,13 @@ impl<M: Manager> State<M> {
     }
 }
 
-/// Whether nobody has used a connection for long, or others of its age were dead.
+/// Whether nobody has used a connection for so many nanoseconds, or others of its age were dead.
 #[inline]
-pub(crate) fn needs_check<M: Manager>(
-    loan: &Loan<Entry<M>>,
-    validate_after: Duration,
-    suspect_before: Instant,
-) -> bool {
-    loan.quiet() >= validate_after || loan.checked < suspect_before
+pub(crate) fn needs_check<M: Manager>(loan: &Loan<Entry<M>>, validate_after: u64, suspect_before: Instant) -> bool {
+    loan.quiet_nanos() >= validate_after || loan.checked < suspect_before
+}
+
+/// What every acquire adds to the clock or compares with it is kept as that is.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

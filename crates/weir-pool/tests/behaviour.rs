@@ -578,7 +578,7 @@ async fn a_pool_that_cannot_connect_does_not_start_and_says_why() {
     // One that says nothing.
     server.hangs.store(true, Ordering::SeqCst);
     let error = builder().connect_timeout(ms(400)).start(Client(server), Duration::ZERO).await.unwrap_err();
-    assert!(error.to_string().ends_with("last connect failed 0.0 s ago: no answer within 0.400 s"), "{error}");
+    assert!(error.to_string().ends_with("last failure 0.0 s ago: no answer within 0.400 s"), "{error}");
     let error = builder().max_size(0).start(Client(Arc::default()), Duration::ZERO).await.unwrap_err();
     assert_eq!(error.to_string(), "the pool's settings: max_size: 0 is not within 1 and 65536");
 }
@@ -618,8 +618,10 @@ async fn settings_change_at_run_time_or_not_at_all() {
     assert_eq!(pool.acquire().await.unwrap_err().refused(), Refused::TimedOut);
     assert!(begun.elapsed() >= ms(1_500) && begun.elapsed() < ms(1_600));
     // What is not named stays.
-    pool.configure(|settings| settings.name("other").max_uses(Some(1))).unwrap();
+    pool.configure(|settings| settings.max_uses(Some(1))).unwrap();
     assert_eq!((&*pool.snapshot().name, pool.snapshot().max_size), ("test", 3));
+    let error = pool.configure(|settings| settings.name("other")).unwrap_err();
+    assert_eq!(error.to_string(), "name: stays what it was when the pool was built");
     drop(held);
     let opened = server.get(|server| &server.opened);
     drop(pool.acquire().await.unwrap());

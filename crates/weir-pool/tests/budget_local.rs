@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use weir_pool::{Budget, Manager, Pool, Refused};
+use weir_pool::{Address, Budget, Endpoint, EndpointPools, Manager, Pool, Refused, Weight};
 
 /// Counts what is open over all pools, and the most there ever was.
 #[derive(Default)]
@@ -159,6 +159,30 @@ async fn floors_weights_and_the_maximum_of_a_pool_hold() {
     seconds(5).await;
     assert_eq!(shares(&[&light, &heavy, &small]), [33, 5, 2]);
     assert_eq!(heavy.snapshot().max_size, 5);
+}
+
+/// Two replicas of weights 1 and 3 share 16 connections, though the total of the pools would be 40.
+#[tokio::test(start_paused = true)]
+async fn shares_of_endpoints_follow_their_weights() {
+    let (budget, server) = (Budget::local(16).unwrap(), Arc::new(Server::default()));
+    let to = Arc::clone(&server);
+    let builder = Pool::<To>::builder().max_size(40).min_idle(1).tokio_clock(true).budget(&budget);
+    let pools = EndpointPools::<To>::builder(builder).build(move |_| To(Arc::clone(&to))).unwrap();
+    let endpoints = |weights: [u16; 2]| {
+        let endpoint = |(port, weight)| {
+            let address = Address::parse(&format!("127.0.0.1:{port}")).unwrap();
+            Endpoint { weight: Weight::new(weight), ..Endpoint::new(address) }
+        };
+        [1, 2].into_iter().zip(weights).map(endpoint).collect::<Vec<_>>()
+    };
+    let shares = || pools.snapshot().endpoints.iter().map(|endpoint| endpoint.pool.share.unwrap()).collect::<Vec<_>>();
+    pools.set_endpoints(endpoints([1, 3])).unwrap();
+    seconds(5).await;
+    assert_eq!(shares(), [4, 12]);
+    pools.set_endpoints(endpoints([3, 1])).unwrap();
+    seconds(5).await;
+    assert_eq!(shares(), [12, 4]);
+    assert!(server.most.load(Ordering::SeqCst) <= 16);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Client, Logged, Server, eventually, ms, pass, pool};
 use serde_json::Value;
 use tracing::{Instrument as _, Level};
-use weir_pool::{Builder, Pool, Refused};
+use weir_pool::{Builder, CloseReason, Pool, Refused};
 
 fn watched(settings: Builder) -> Builder {
     settings.leak_after(Some(Duration::from_secs(5)))
@@ -85,8 +85,9 @@ async fn whichever_way_a_connection_was_acquired_its_place_is_known() {
     drop(plain);
     assert_eq!(waiting.await.unwrap().unwrap(), 4);
     assert_eq!(pool.in_use().len(), 3);
-    // All ways back.
+    // All ways back. Its place is free at once.
     let _ = timed.detach();
+    assert_eq!((pool.snapshot().active, pool.stats().closed(CloseReason::Moved)), (2, 1));
     tried.discard();
     drop(checked);
     assert!(pool.in_use().is_empty());

@@ -125,8 +125,8 @@ struct Cold<C> {
     openings: VecDeque<Opening>,
     closing: Vec<(SlotId, C, CloseReason)>,
     checking: usize,
-    /// As many are to be open, at once and once.
-    warm_to: u32,
+    /// As many are to be open, at once and once, until a time.
+    warm_ups: Vec<(u32, Instant)>,
     suspended: bool,
     shut: bool,
     /// It takes no callers.
@@ -186,7 +186,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
                 openings: VecDeque::new(),
                 closing: Vec::new(),
                 checking: 0,
-                warm_to: 0,
+                warm_ups: Vec::new(),
                 suspended: false,
                 shut: false,
                 barred: false,
@@ -418,7 +418,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     #[inline]
     fn give_first(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
         let waiting = self.line.serve_first(Gift::Loan(loan)).ok()?;
-        self.waits.record(now.since(waiting.asked));
+        self.waits.record_nanos(now.nanos_since(waiting.asked));
         if self.sheds {
             self.note_served(now.since(waiting.asked), now);
         }
@@ -457,6 +457,14 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             self.close_later(loan, reason);
         }
         held
+    }
+
+    /// A loan was not used and its connection is not sound: as [`Broker::discard`], but it is no use.
+    pub fn discard_unused(&mut self, loan: Loan<C>, reason: CloseReason, now: Instant) {
+        self.begun_nanos = self.begun_nanos.wrapping_sub(loan.0.since.as_nanos());
+        if self.pool.retire(loan.slot(), now) {
+            self.close_later(loan, reason);
+        }
     }
 
     /// A use is over and the caller keeps the connection for itself: its place is free at once.
@@ -504,6 +512,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         let seed = self.draw();
         self.pool.connected(slot, (), now, seed);
         self.seat(slot).replace(Loan(Box::new(Lent { slot, since: now, alive: now, conn })));
+        self.forget_warm_ups(now);
         self.serve(now, wake);
         self.trim(now);
         self.call_opener();
@@ -586,11 +595,11 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     #[inline]
     fn end(&mut self, loan: &Loan<C>, now: Instant) -> Duration {
         let since = loan.0.since;
-        let held = now.since(since);
+        let nanos = now.nanos_since(since);
         self.begun_nanos = self.begun_nanos.wrapping_sub(since.as_nanos());
         self.uses += 1;
-        self.holds.record(held);
-        held
+        self.holds.record_nanos(nanos);
+        Duration::from_nanos(nanos)
     }
 
     #[inline]

@@ -12,9 +12,15 @@
 //! drain    the time in which the last in line is served if nothing is opened:
 //!          waiting × max(H / live, t / (n + 1))
 //!
-//! drain ≤ T  nothing, until the line has stood for T: then one per T (a load that one more would serve)
+//! stood    for how long there was a line since the last connect was begun; of that, T is forgotten per second without one
+//!
+//! drain ≤ T  nothing, until stood ≥ T: then one per T (a load that one more would serve)
 //! drain > T  as many as are left unserved within T: waiting × (1 − T / drain), at least one
 //! ```
+//!
+//! Lines that are short and come again and again count together: callers have waited for as long as a connect takes, and will
+//! again (the rule for renting skis: buy when as much has been paid in rent). One that is gone and does not come again within a second or so
+//! opens nothing.
 //!
 //! The second term of the maximum is what makes long uses known while they last: a line that does not move tells so after
 //! `T / waiting`.
@@ -105,8 +111,11 @@ pub struct Opener {
     ramp: u32,
     /// When the ramp may double.
     ramp_at: Instant,
-    /// Since when the line has not been empty.
-    standing_since: Option<Instant>,
+    /// For how long there was a line, as far as it counts, at `looked`; at most T.
+    stood: Duration,
+    looked: Instant,
+    /// There was one then.
+    stands: bool,
     /// Failures since the last success.
     failures: u32,
     failing_since: Option<Instant>,
@@ -131,7 +140,9 @@ impl Opener {
             connect_time: None,
             ramp: 1,
             ramp_at: Instant::ZERO,
-            standing_since: None,
+            stood: Duration::ZERO,
+            looked: Instant::ZERO,
+            stands: false,
             failures: 0,
             failing_since: None,
             failed_at: Instant::ZERO,
@@ -156,12 +167,8 @@ impl Opener {
     /// How many connects to begin now. The caller begins exactly as many, and asks again after every change and at
     /// [`Opener::poll_timeout`].
     pub fn want(&mut self, demand: &Demand, now: Instant) -> u32 {
-        self.standing_since = match (demand.waiting, self.standing_since) {
-            (0, _) => None,
-            (_, None) => Some(now),
-            (_, since) => since,
-        };
-        let needed = self.needed(demand, now).min(demand.room);
+        self.look(demand, now);
+        let needed = self.needed(demand).min(demand.room);
         if needed == 0 {
             if demand.opening == 0 {
                 self.ramp = 1;
@@ -185,9 +192,24 @@ impl Opener {
         let begin = needed.min(allowed.saturating_sub(demand.opening));
         if begin > 0 {
             self.ramp_at = now + self.step();
+            self.stood = Duration::ZERO;
             self.probe = false;
         }
         begin
+    }
+
+    /// Adds up for how long there is a line.
+    fn look(&mut self, demand: &Demand, now: Instant) {
+        let passed = now.since(std::mem::replace(&mut self.looked, now));
+        let stood = std::mem::replace(&mut self.stands, demand.waiting > 0);
+        let Some(connect_time) = self.connect_time else { return };
+        if stood {
+            // A look that is later says nothing of what was in between.
+            self.stood = (self.stood + passed.min(self.step() * 2)).min(connect_time);
+        } else {
+            let forgotten = connect_time.mul_f64(passed.as_secs_f64().min(1.0));
+            self.stood = self.stood.saturating_sub(forgotten);
+        }
     }
 
     /// When [`Opener::want`] may say something else although nothing has happened; `None` if it will not.
@@ -215,6 +237,10 @@ impl Opener {
     /// A connect that began at `began` failed, or has just turned out to hang. `seed` draws the pause, which counts from
     /// `began`. Of those that were in flight together only the first to fail makes the pause longer.
     pub fn failed(&mut self, began: Instant, now: Instant, seed: u64) {
+        if self.is_stale(now) {
+            // Nobody has tried since: when connects began to fail again is not known.
+            (self.failing_since, self.failures) = (None, 0);
+        }
         self.failing_since.get_or_insert(now);
         self.ramp = 1;
         if began < self.failed_at {
@@ -272,9 +298,16 @@ impl Opener {
         self.probe = true;
     }
 
-    /// Whether connects have been failing for so long that, with no live connection, new callers are refused.
+    /// Whether connects have been failing for so long that, with no live connection, new callers are refused. Not if none was
+    /// tried of late: one that failed long ago says nothing of now.
     pub fn is_down(&self, now: Instant) -> bool {
-        self.failing_since.is_some_and(|since| now.since(since) >= self.params.down_after)
+        self.failing_since.is_some_and(|since| now.since(since) >= self.params.down_after) && !self.is_stale(now)
+    }
+
+    /// Whether the last failure is so long ago that, had anybody wanted a connection since, there would have been another.
+    fn is_stale(&self, now: Instant) -> bool {
+        now.since(self.failed_at)
+            > self.params.backoff_max.saturating_mul(2).saturating_add(self.params.connect_timeout)
     }
 
     /// Since when connects have been failing.
@@ -297,7 +330,7 @@ impl Opener {
     }
 
     /// How many the demand asks for, brakes aside.
-    fn needed(&self, demand: &Demand, now: Instant) -> u32 {
+    fn needed(&self, demand: &Demand) -> u32 {
         let for_idle = demand.missing.max(u32::from(self.probe)).saturating_sub(demand.opening);
         if demand.waiting == 0 {
             return for_idle;
@@ -316,8 +349,7 @@ impl Opener {
             let left = (waiting * (1.0 - connect / drain)).ceil() as u32;
             left.max(1).saturating_sub(coming)
         } else {
-            let stood = self.standing_since.is_some_and(|since| now.since(since) >= connect_time);
-            u32::from(stood && coming == 0)
+            u32::from(self.stood >= connect_time && coming == 0)
         };
         for_line.min(unmet).max(for_idle)
     }
@@ -421,6 +453,28 @@ mod tests {
         assert_eq!(begun[0], 150);
     }
 
+    /// Lines of 20 ms, which are gone without a new connection, once in so many milliseconds: how many are opened in ten seconds.
+    fn opened_by_lines_every(period: u64) -> usize {
+        let begun = play(&mut experienced(), 10_000, |millis, _| Demand {
+            waiting: u32::from(millis % period < 20),
+            live: 5,
+            room: 20,
+            hold: ms(10),
+            ended: 10,
+            over: ms(20),
+            ..Demand::default()
+        });
+        begun.len()
+    }
+
+    #[test]
+    fn lines_that_come_again_and_again_get_one_more() {
+        // A fifth of the time: 150 ms of waiting in 750, less what is forgotten.
+        let often = opened_by_lines_every(100);
+        assert!((3..=13).contains(&often), "{often}");
+        assert_eq!(opened_by_lines_every(500), 0, "a 25th of the time is less than a connect per second");
+    }
+
     #[test]
     fn failures_are_paced_and_a_success_ends_that() {
         let mut opener = Opener::new(OpenParams::default());
@@ -494,6 +548,20 @@ mod tests {
         opener.found_useless(at(2_600), at(9_000), 1);
         assert_eq!(opener.want(&demand, at(9_001)), 1);
         assert!(opener.want(&Demand { opening: 1, ..demand }, at(9_060)) >= 1);
+    }
+
+    #[test]
+    fn a_failure_of_long_ago_does_not_make_it_down() {
+        let mut opener = Opener::new(OpenParams::default());
+        opener.failed(at(0), at(0), 1);
+        assert!(!opener.is_down(at(60_000)), "nobody has tried since");
+        // Now it is tried again, and fails: for how long is counted from here.
+        for millis in (60_000..65_000).step_by(500) {
+            opener.failed(at(millis), at(millis), millis);
+            assert!(!opener.is_down(at(millis)), "{millis}");
+        }
+        opener.failed(at(65_000), at(65_000), 1);
+        assert!(opener.is_down(at(65_000)) && opener.is_down(at(69_000)));
     }
 
     #[test]

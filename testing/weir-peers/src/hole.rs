@@ -172,7 +172,7 @@ where
                     }
                     self.refused += 1;
                     self.latest = self.latest.max(own);
-                    assert!(!has_cause || error.to_string().contains("last connect failed"), "no cause: {error}");
+                    assert!(!has_cause || error.to_string().contains("last failure"), "no cause: {error}");
                 }
                 // Lent unchecked, because it was used a moment ago.
                 End::Hung => assert!(may_hang, "round {round}: a dead connection was lent"),

@@ -108,6 +108,13 @@ pub struct Rate {
     pub hold: Duration,
 }
 
+impl Rate {
+    /// Of two times that are as long as each other.
+    fn mean(self, other: Self) -> Self {
+        Self { rate: f64::midpoint(self.rate, other.rate), hold: (self.hold + other.hold) / 2 }
+    }
+}
+
 impl Callers {
     /// A pool of `size` connections, which adapts its size if it is told how, and its callers.
     ///
@@ -243,7 +250,9 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Tries each size for `each`, upwards and then downwards, so that what drifts does not bend the curve.
+    /// Tries each size for `each`, upwards and then downwards, so that what drifts does not bend the curve. Then sizes between the
+    /// knee and the size below it, until there are none or they are less than a twentieth apart: a knee between two sizes that
+    /// are far from each other would be a matter of which were tried.
     ///
     /// # Errors
     /// If the pool does not take a size.
@@ -253,10 +262,23 @@ impl Sweep {
             points.push((*size, callers.rate_with(*size, each / 2).await?));
         }
         for (size, point) in points.iter_mut().rev() {
-            let again = callers.rate_with(*size, each / 2).await?;
-            *point = Rate { rate: f64::midpoint(point.rate, again.rate), hold: (point.hold + again.hold) / 2 };
+            *point = point.mean(callers.rate_with(*size, each / 2).await?);
         }
-        Ok(Self { points })
+        let mut sweep = Self { points };
+        while let Some(size) = sweep.between(KEEP) {
+            let point = callers.rate_with(size, each / 2).await?.mean(callers.rate_with(size, each / 2).await?);
+            let at = sweep.points.partition_point(|(known, _)| *known < size);
+            sweep.points.insert(at, (size, point));
+        }
+        Ok(sweep)
+    }
+
+    /// The size in the middle between the knee and the one below it, unless that is near enough.
+    fn between(&self, keep: f64) -> Option<u32> {
+        let knee = self.knee(keep);
+        let below = self.points.iter().map(|(size, _)| *size).take_while(|size| *size < knee).last()?;
+        let gap = knee - below;
+        (gap > 1 && gap * 20 > knee).then_some(u32::midpoint(below, knee))
     }
 
     /// The best size and its rate.
@@ -307,5 +329,29 @@ impl Settled {
     /// How far its size is from the knee, as a share of that: -0.1 is 10 % below.
     pub fn off(&self, knee: u32) -> f64 {
         f64::from(self.size) / f64::from(knee) - 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sweep(points: &[(u32, f64)]) -> Sweep {
+        let point = |(size, rate): &(u32, f64)| (*size, Rate { rate: *rate, hold: Duration::ZERO });
+        Sweep { points: points.iter().map(point).collect() }
+    }
+
+    #[test]
+    fn a_knee_is_looked_for_between_sizes_that_are_far_from_each_other() {
+        let flat = [(11, 95.0), (17, 96.9), (25, 100.0)];
+        assert_eq!((sweep(&flat).knee(0.97), sweep(&flat).between(0.97)), (25, Some(21)));
+        let nearer = [(17, 96.9), (18, 97.1), (21, 99.0), (25, 100.0)];
+        assert_eq!((sweep(&nearer).knee(0.97), sweep(&nearer).between(0.97)), (18, None));
+        // One apart, or a twentieth.
+        assert_eq!(sweep(&[(10, 90.0), (11, 100.0)]).between(0.97), None);
+        assert_eq!(sweep(&[(38, 90.0), (40, 100.0)]).between(0.97), None);
+        assert_eq!(sweep(&[(37, 90.0), (40, 100.0)]).between(0.97), Some(38));
+        // Nothing below it.
+        assert_eq!(sweep(&[(10, 100.0), (20, 100.0)]).between(0.97), None);
     }
 }

@@ -52,7 +52,8 @@ impl Phase {
         Duration::from_secs(Self::shift().as_secs() + Self::Follow.lasts().as_secs() + Self::After.lasts().as_secs())
     }
 
-    fn at(time: Duration) -> Self {
+    /// The part in which this time from the start of a run is.
+    pub fn at(time: Duration) -> Self {
         match time {
             _ if time < Self::Settle.lasts() => Self::Settle,
             _ if time < Self::shift() => Self::Before,

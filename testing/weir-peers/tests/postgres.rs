@@ -99,6 +99,22 @@ async fn what_is_reset_is_a_matter_of_choice() {
 }
 
 #[tokio::test]
+async fn what_a_session_begins_with_holds_after_a_reset() {
+    let server = Server::run(&[]);
+    let init = "SET work_mem = '5MB'; SET statement_timeout = '7s'";
+    let pool = pool(manager(&server).init_sql(init).reset(Reset::Session), |b| b.max_size(1));
+    for _ in 0..2 {
+        let guard = pool.acquire().await.unwrap();
+        assert_eq!((&*setting(&guard, "work_mem").await, &*setting(&guard, "statement_timeout").await), ("5MB", "7s"));
+        guard.batch_execute("SET work_mem = '9MB'").await.unwrap();
+    }
+    assert_eq!(pool.stats().connects.count(), 1);
+    let pool = self::pool(manager(&server).init_sql("SET nothing = 1"), |b| b.max_size(1));
+    let error = pool.acquire_timeout(ms(500)).await.unwrap_err();
+    assert!(error.cause().unwrap().to_string().contains("nothing"), "{error}");
+}
+
+#[tokio::test]
 async fn statements_are_prepared_once_and_bounded() {
     let server = Server::run(&[]);
     let pool = pool(manager(&server).statements(3), |pool| pool.max_size(1));

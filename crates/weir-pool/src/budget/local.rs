@@ -9,7 +9,7 @@ use tokio::time::{Instant as TokioInstant, sleep};
 use weir_core::Instant;
 use weir_pool_core::budget::{CONNECTIONS_MAX, Demand, Parted, Want, part};
 
-use super::{Governed, LOOK, LOOK_SOON, Part};
+use super::{Governed, LOOK, LOOK_SOON};
 use crate::settings::SettingsError;
 
 pub(super) struct Local {
@@ -28,7 +28,6 @@ struct State {
 
 struct LocalMember {
     pool: Weak<dyn Governed>,
-    part: Part,
     demand: Demand,
     share: u32,
 }
@@ -50,10 +49,10 @@ impl Local {
     }
 
     /// Takes a pool in, and parts anew.
-    pub(super) fn join(&self, pool: Weak<dyn Governed>, part: Part) {
+    pub(super) fn join(&self, pool: Weak<dyn Governed>) {
         let now = self.now();
         let mut state = self.lock();
-        state.members.push(LocalMember { pool, part, demand: Demand::new(), share: 0 });
+        state.members.push(LocalMember { pool, demand: Demand::new(), share: 0 });
         state.part(self.total, now);
     }
 
@@ -85,8 +84,8 @@ impl State {
             let load = pool.load();
             member.demand.record(load.busy_nanos, load.waiting, load.hold, now);
             let want = Want {
-                floor: member.part.floor,
-                weight: member.part.weight,
+                floor: load.part.floor,
+                weight: load.part.weight,
                 demand: member.demand.get().max(load.least()),
                 max: load.max,
                 share: member.share,

@@ -82,6 +82,7 @@ struct Load {
     hold: Duration,
     /// What it can use at most.
     max: u32,
+    part: Part,
     /// It is closed and empty.
     over: bool,
 }
@@ -114,16 +115,16 @@ impl Budget {
 
     /// Starts to govern a pool that has no share yet. Within a tokio runtime.
     #[cfg(not(weir_loom))]
-    pub(crate) fn govern<M: Manager>(&self, shared: &Arc<Shared<M>>, part: Part) {
+    pub(crate) fn govern<M: Manager>(&self, shared: &Arc<Shared<M>>) {
         let pool = Arc::downgrade(shared) as Weak<dyn Governed>;
         match &self.0 {
             Source::Local(local) => {
-                local.join(pool.clone(), part);
+                local.join(pool.clone());
                 tokio::spawn(local::keep(Arc::clone(local), pool));
             }
             #[cfg(feature = "budget")]
             Source::Remote(remote) => {
-                tokio::spawn(remote::keep(Arc::clone(remote), pool, part));
+                tokio::spawn(remote::keep(Arc::clone(remote), pool));
             }
         }
     }
@@ -173,6 +174,7 @@ impl<M: Manager> Governed for Shared<M> {
             // Uses that never end say it by their age.
             hold: stats.hold.max(stats.age),
             max: state.settings.max_size,
+            part: state.settings.part(state.endpoint_weight),
             over: state.broker.is_shut() && state.broker.is_empty(),
         }
     }

@@ -11,7 +11,7 @@ use weir_core::Instant;
 use weir_pool_core::budget::{Claim, Demand, Grant, Member, MemberParams, NAME_BYTES_MAX, is_name};
 
 use super::client::{self, Failure};
-use super::{Governed, LOOK, LOOK_SOON, Part};
+use super::{Governed, LOOK, LOOK_SOON};
 use crate::settings::SettingsError;
 
 /// Bytes that are left for what makes a member's name unique.
@@ -113,10 +113,10 @@ impl fmt::Debug for RemoteBudget {
 type Answer = Pin<Box<dyn Future<Output = (u64, Result<Grant, Failure>)> + Send>>;
 
 /// Claims for a pool as long as it lives, then says goodbye.
-pub(super) async fn keep(remote: Arc<RemoteBudget>, pool: Weak<dyn Governed>, part: Part) {
+pub(super) async fn keep(remote: Arc<RemoteBudget>, pool: Weak<dyn Governed>) {
     let start = TokioInstant::now();
     let now = || Instant::ZERO + start.elapsed();
-    let Some(pool_name) = pool.upgrade().map(|pool| pool.name()) else { return };
+    let Some((pool_name, part)) = pool.upgrade().map(|pool| (pool.name(), pool.load().part)) else { return };
     let name = format!("{}-{:016x}", remote.member, RandomState::new().hash_one(std::process::id()));
     let params = MemberParams {
         floor: part.floor,
@@ -209,6 +209,7 @@ impl Keeping {
             self.demand.record(load.busy_nanos, load.waiting, load.hold, now);
         }
         let demand = self.demand.get().max(load.least());
+        self.machine.set_part(load.part.floor, load.part.weight);
         self.machine.poll_claim(open, demand, load.max, now).map_or(Turn::Wait, Turn::Claim)
     }
 

@@ -238,7 +238,7 @@ impl<M: Manager> Core<M> {
 
     /// Why the connects fail of one of those where they do.
     pub(super) fn failing(&self, waited: Duration) -> Option<AcquireError<M::Error>> {
-        let mut errors = self.sites().into_iter().map(|site| site.pool.error(Refused::Down, waited));
+        let mut errors = self.sites().into_iter().map(|site| site.pool.error(Refused::Down, waited, None));
         errors.find(|error| error.snapshot().failing_for.is_some())
     }
 
@@ -371,7 +371,10 @@ impl<M: Manager> Core<M> {
         let watch = Arc::new(Watch::new(Arc::clone(&self.watch), self.failures_max));
         let pool = Pool::start_in(&self.runtime, manager, settings, self.clock.clone(), Arc::clone(&watch));
         // Until it is told to take callers its connections are checked.
-        pool.shared.update(|state, _, wake| state.broker.bar(wake));
+        pool.shared.update(|state, _, wake| {
+            state.endpoint_weight = endpoint.weight.get().into();
+            state.broker.bar(wake);
+        });
         let site = Arc::new(Site::new(id, endpoint, pool, Arc::new(Load::new()), watch));
         control.sites.insert(id, Seat { site, order: 0, told: None, ejections: 0 });
     }
@@ -427,6 +430,7 @@ impl<M: Manager> Core<M> {
         for (id, endpoint) in control.roster.members() {
             let Some(seat) = control.sites.get_mut(&id) else { continue };
             if seat.site.endpoint != *endpoint {
+                seat.site.pool.shared.lock().endpoint_weight = endpoint.weight.get().into();
                 seat.site = Arc::new(seat.site.renamed(endpoint.clone()));
             }
             members.push(Arc::clone(&seat.site));

@@ -54,6 +54,11 @@ impl<E> EndpointsError<E> {
         self.0.last.as_ref()
     }
 
+    /// After [`Refused::Overload`]: for how long asking again is in vain, as the last pool says.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.last().and_then(AcquireError::retry_after)
+    }
+
     /// The last failure to open a connection there, if connects are failing.
     pub fn cause(&self) -> Option<&E> {
         self.last().and_then(AcquireError::cause)

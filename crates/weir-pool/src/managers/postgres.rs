@@ -65,6 +65,7 @@ pub struct Postgres<T = NoTls> {
     config: Config,
     tls: T,
     credentials: Option<Credentials>,
+    init_sql: Option<String>,
     reset: Reset,
     statements: usize,
     recovery: Duration,
@@ -78,6 +79,7 @@ impl Postgres {
             config,
             tls: NoTls,
             credentials: None,
+            init_sql: None,
             reset: Reset::default(),
             statements: STATEMENTS,
             recovery: RECOVERY,
@@ -91,8 +93,8 @@ impl<T> Postgres<T> {
     /// may do without, says `sslmode` of the configuration.
     #[must_use]
     pub fn tls<U: Tls>(self, tls: U) -> Postgres<U> {
-        let Self { config, tls: _, credentials, reset, statements, recovery, cancel } = self;
-        Postgres { config, tls, credentials, reset, statements, recovery, cancel }
+        let Self { config, tls: _, credentials, init_sql, reset, statements, recovery, cancel } = self;
+        Postgres { config, tls, credentials, init_sql, reset, statements, recovery, cancel }
     }
 
     /// Who logs in, asked at each connect; instead of user and password of the configuration (whose password stays where the login
@@ -100,6 +102,15 @@ impl<T> Postgres<T> {
     #[must_use]
     pub fn credentials(mut self, credentials: impl Into<Credentials>) -> Self {
         self.credentials = Some(credentials.into());
+        self
+    }
+
+    /// Statements that each new session begins with (`SET …`), also after [`Reset::Session`] has undone what they set. A connection on
+    /// which one fails is closed; its error is that of the connect. Settings that are known before, `options` of the configuration
+    /// (`-c name=value`) sets without a round trip.
+    #[must_use]
+    pub fn init_sql(mut self, statements: impl Into<String>) -> Self {
+        self.init_sql = Some(statements.into());
         self
     }
 
@@ -135,6 +146,14 @@ impl<T> Postgres<T> {
 }
 
 impl<T: Tls> Postgres<T> {
+    /// Runs what a session begins with.
+    async fn init(&self, connection: &PostgresConnection) -> Result<(), PostgresError> {
+        if let Some(statements) = &self.init_sql {
+            connection.client.batch_execute(statements).await?;
+        }
+        Ok(())
+    }
+
     /// Brings a connection to rest on which a query is unanswered.
     async fn recover(&self, connection: &PostgresConnection) -> Result<(), PostgresError> {
         let rest = async {
@@ -170,7 +189,10 @@ impl<T: Tls> Manager for Postgres<T> {
             }
         }
         let opened = connect::connect(&config, &self.tls).await?;
-        Ok(PostgresConnection::start(opened, self.statements))
+        let mut connection = PostgresConnection::start(opened, self.statements);
+        self.init(&connection).await?;
+        connection.clean = connection.ledger.sent();
+        Ok(connection)
     }
 
     async fn check(&self, connection: &mut PostgresConnection) -> Result<(), PostgresError> {
@@ -204,6 +226,7 @@ impl<T: Tls> Manager for Postgres<T> {
         }
         if self.reset == Reset::Session && connection.ledger.sent() != connection.clean {
             connection.client.batch_execute(RESET_SESSION).await?;
+            self.init(connection).await?;
         }
         connection.clean = connection.ledger.sent();
         Ok(())
@@ -220,10 +243,11 @@ impl<T: Tls> Manager for Postgres<T> {
 
 impl<T> fmt::Debug for Postgres<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, tls: _, credentials, reset, statements, recovery, cancel } = self;
+        let Self { config, tls: _, credentials, init_sql, reset, statements, recovery, cancel } = self;
         f.debug_struct("Postgres")
             .field("config", config)
             .field("credentials", credentials)
+            .field("init_sql", init_sql)
             .field("reset", reset)
             .field("statements", statements)
             .field("recovery", recovery)

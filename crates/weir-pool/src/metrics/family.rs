@@ -124,7 +124,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family {
         name: "weir.client_pool.refused",
         unit: "{caller}",
-        help: "Callers refused: the pool was closed, the server down, or the line full",
+        help: "Callers refused: the pool was closed, the server down, the line full, or by admission",
         values: Values::Count(|pool| one(pool.stats.refused)),
     },
     Family {

@@ -10,7 +10,7 @@
 //! | `db.client.connection.idle.max`, `.idle.min`, `.max` | level | – | as set |
 //! | `db.client.connection.pending_requests` | level | – | callers in line |
 //! | `db.client.connection.timeouts` | count | – | callers whose time ended |
-//! | `db.client.connection.create_time`, `.wait_time`, `.use_time` | histogram, s | – | connects that succeeded; from asking to getting; from getting to giving back |
+//! | `db.client.connection.create_time`, `.wait_time`, `.use_time` | histogram, s | – | connects that succeeded; in line (again, if a connection turned out to be dead); from getting one to giving it back, what makes it ready included |
 //! | `weir.client_pool.busy_time` | count, s | – | its rate is the mean number of connections in use |
 //! | `weir.client_pool.closed` | count | `reason` | connections closed |
 //! | `weir.client_pool.connects_failed` | count | – | connects that failed or were given up |

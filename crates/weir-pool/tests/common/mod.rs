@@ -23,11 +23,27 @@ pub(crate) struct Server {
     pub(crate) refuses: AtomicBool,
     pub(crate) hangs: AtomicBool,
     pub(crate) opened: AtomicU64,
+    /// Connections with numbers below this are dead; the client knows that without asking, if so set. Checks of those that are not get
+    /// no answer, if so set.
+    pub(crate) dead_below: AtomicU64,
+    pub(crate) knows: AtomicBool,
+    pub(crate) checks_hang: AtomicBool,
+    pub(crate) panics: AtomicBool,
+    pub(crate) close_ms: AtomicU64,
 }
 
 impl Server {
     pub(crate) fn set(flag: &AtomicBool, value: bool) {
         flag.store(value, Ordering::SeqCst);
+    }
+
+    /// All that are open are dead.
+    pub(crate) fn restart(&self) {
+        self.dead_below.store(self.opened.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    fn is_dead(&self, number: u64) -> bool {
+        number < self.dead_below.load(Ordering::SeqCst)
     }
 }
 
@@ -59,12 +75,27 @@ impl Manager for Client {
         if self.0.refuses.load(Ordering::SeqCst) {
             return Err(Failure);
         }
+        assert!(!self.0.panics.load(Ordering::SeqCst), "on purpose");
         Ok(self.0.opened.fetch_add(1, Ordering::SeqCst))
     }
 
-    async fn check(&self, _: &mut u64) -> Result<(), Failure> {
+    async fn check(&self, number: &mut u64) -> Result<(), Failure> {
         pass(ms(1)).await;
-        Ok(())
+        if self.0.checks_hang.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if self.0.is_dead(*number) { Err(Failure) } else { Ok(()) }
+    }
+
+    fn is_broken(&self, number: &mut u64) -> bool {
+        self.0.knows.load(Ordering::SeqCst) && self.0.is_dead(*number)
+    }
+
+    async fn close(&self, _: u64) {
+        match self.0.close_ms.load(Ordering::SeqCst) {
+            0 => {}
+            millis => pass(ms(millis)).await,
+        }
     }
 }
 

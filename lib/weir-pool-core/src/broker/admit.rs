@@ -1,5 +1,5 @@
-//! What the broker asks of its [`Admission`](crate::Admission), if it has one. Nobody is refused while no connection is open: a short
-//! fail-over is ridden out.
+//! What the broker asks of its [`Admission`](crate::Admission), if it has one. Nobody is refused while no connection is open (a short
+//! fail-over is ridden out), nor while the pool is suspended: then callers wait to their deadlines.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// Whether a caller that is to be done with its connection at `until` may get in line, after
     /// [`Acquired::Wait`](crate::Acquired::Wait). Always, without an admission.
     pub fn admit(&mut self, until: Instant, now: Instant) -> Result<(), Refusal> {
-        if !self.sheds {
+        if !self.sheds || self.cold.suspended {
             return Ok(());
         }
         self.update_hold(now);
@@ -63,7 +63,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// Refuses those at the front of the line for whom it is too late. The housekeeper tells them.
     #[cold]
     pub(super) fn shed_late(&mut self, now: Instant) {
-        if self.live() == 0 {
+        if self.live() == 0 || self.cold.suspended {
             return;
         }
         let hold = self.cold.hold;
@@ -82,7 +82,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// The housekeeper looks at the first in line, and tells those who were refused.
     pub(super) fn shed(&mut self, now: Instant, todo: &mut Todo<C, W>) {
         if self.sheds {
-            if let Some((_, waiting)) = self.line.first()
+            if let Some((_, waiting)) = self.line.first().filter(|_| !self.cold.suspended)
                 && let Some(admission) = &mut self.cold.admission
             {
                 admission.look(waiting.asked, now);
@@ -95,7 +95,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// When the first in line is to be looked at.
     pub(super) fn next_shed(&self) -> Instant {
         match (&self.cold.admission, self.line.first()) {
-            (Some(admission), Some((_, waiting))) => admission.poll_timeout(waiting.asked, self.cold.hold),
+            (Some(admission), Some((_, waiting))) if !self.cold.suspended => {
+                admission.poll_timeout(waiting.asked, self.cold.hold)
+            }
             _ => Instant::FAR,
         }
     }

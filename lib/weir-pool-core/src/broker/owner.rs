@@ -16,15 +16,39 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         self.call_housekeeper(Instant::ZERO);
     }
 
-    /// Opens connections until as many are open (idle or in use) as `connections` says, or as there are places for.
-    pub fn warm_up(&mut self, connections: u32) {
-        self.cold.warm_to = self.cold.warm_to.max(connections);
+    /// Opens connections until as many are open (idle or in use) as `connections` says, or it is `until`. While there is no place for
+    /// them it waits for one.
+    pub fn warm_up(&mut self, connections: u32, until: Instant) {
+        let wishes = &mut self.cold.warm_ups;
+        // One that is met when this one is, and ends no later, says nothing more.
+        wishes.retain(|(others, ends)| *others > connections || *ends > until);
+        wishes.push((connections, until));
         self.call_housekeeper(Instant::ZERO);
     }
 
     /// Forgets what [`Broker::warm_up`] asked for and has not been begun.
     pub fn end_warm_up(&mut self) {
-        self.cold.warm_to = 0;
+        self.cold.warm_ups.clear();
+    }
+
+    /// Nobody wishes for more than so many: the maximum is that now.
+    pub fn limit_warm_ups(&mut self, connections: u32) {
+        for (wish, _) in &mut self.cold.warm_ups {
+            *wish = (*wish).min(connections);
+        }
+    }
+
+    /// As many are to be open because of [`Broker::warm_up`].
+    pub(super) fn warm_to(&self) -> u32 {
+        self.cold.warm_ups.iter().map(|(connections, _)| *connections).max().unwrap_or(0)
+    }
+
+    /// Forgets the wishes that are met, and those whose time is over.
+    pub(super) fn forget_warm_ups(&mut self, now: Instant) {
+        if !self.cold.warm_ups.is_empty() {
+            let live = self.live();
+            self.cold.warm_ups.retain(|(connections, until)| *connections > live && now < *until);
+        }
     }
 
     /// How many are open: idle, looked at or in use.
@@ -49,6 +73,10 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     pub fn resume(&mut self, now: Instant, wake: &mut Vec<W>) {
         self.cold.suspended = false;
         self.set_open();
+        if self.sheds && !self.line.is_empty() {
+            // It stood because nobody was served: how fast it moves is measured from here.
+            self.line_began(now);
+        }
         self.serve(now, wake);
         self.call_housekeeper(Instant::ZERO);
     }

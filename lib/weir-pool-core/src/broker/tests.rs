@@ -590,7 +590,7 @@ fn what_is_not_taken_has_been_idle_since_it_was() {
         params.keep.idle_timeout = ms(1_000);
         params.keep.max_uses = Some(3);
     });
-    broker.warm_up(1);
+    broker.warm_up(1, Instant::FAR);
     keep(&mut broker, at(0));
     for millis in (100..1_000).step_by(100) {
         assert_eq!(broker.try_acquire(at(millis), |_| false), None);

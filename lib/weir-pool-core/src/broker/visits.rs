@@ -146,10 +146,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             self.cold.open_at = Some(Instant::FAR);
             return;
         }
-        let no_place = self.quota.room() == 0 && self.cold.openings.is_empty();
-        if self.live() >= self.cold.warm_to || no_place {
-            self.cold.warm_to = 0;
-        }
+        self.forget_warm_ups(now);
         for _ in 0..self.cold.opener.want(&self.demand(now), now) {
             let Some(slot) = self.pool.warm(&self.quota) else { break };
             self.cold.openings.push_back(Opening { slot, since: now, hung: false, abandoned: false });
@@ -164,7 +161,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         let live = self.live();
         Demand {
             waiting: if self.cold.suspended { 0 } else { self.line.len() as u32 },
-            missing: min_idle.saturating_sub(stats.idle + stats.reserved).max(self.cold.warm_to.saturating_sub(live)),
+            missing: min_idle.saturating_sub(stats.idle + stats.reserved).max(self.warm_to().saturating_sub(live)),
             live,
             opening: stats.connecting,
             hung: self.hung(),

@@ -81,6 +81,11 @@ impl Member {
         }
     }
 
+    /// Changes what it would like to keep, and its weight: from the next claim on.
+    pub fn set_part(&mut self, floor: u32, weight: u32) {
+        (self.params.floor, self.params.weight) = (floor, weight);
+    }
+
     /// Connections that may be open, those being opened and closed included. Connections above it end when they come back.
     pub fn share(&self) -> u32 {
         self.share

@@ -80,6 +80,7 @@ struct Seen {
     /// Before the shift, in all seeds.
     changes: usize,
     connects: u64,
+    open_nanos: u64,
     seconds: u64,
 }
 
@@ -87,9 +88,10 @@ impl Seen {
     fn run(&mut self, mut world: World, plan: Plan) {
         let opened = |world: &World| world.pools.iter().map(pool::Pool::opened).sum::<u64>();
         world.run(at(plan.from));
-        let before = opened(&world);
+        let before = (opened(&world), world.open_nanos);
         world.run(at(plan.shift));
-        self.connects += opened(&world) - before;
+        self.connects += opened(&world) - before.0;
+        self.open_nanos += world.open_nanos - before.1;
         self.seconds += plan.shift - plan.from;
         world.run(at(plan.end));
         assert!(world.most_open <= TOTAL, "{}", world.most_open);
@@ -117,7 +119,7 @@ impl Seen {
         let p99 = self.p99();
         println!(
             "{name}: p99 {:.2} ms before, {:.2} with the shift, {:.2} after; followed in {:.0} ms (median), {:.0} (worst); longest wait \
-             after the shift {:.0} ms (median), {:.0} (worst); per minute {:.1} changes of shares, {:.1} connects",
+             after the shift {:.0} ms (median), {:.0} (worst); per minute {:.1} changes of shares, {:.1} connects; {:.2} connections on average",
             p99[0],
             p99[1],
             p99[2],
@@ -127,6 +129,7 @@ impl Seen {
             quantile(&mut self.longest, 1_000),
             self.per_minute(self.changes as f64),
             self.per_minute(self.connects as f64),
+            self.open_nanos as f64 / 1e9 / self.seconds as f64,
         );
     }
 }

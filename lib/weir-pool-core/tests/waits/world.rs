@@ -124,6 +124,8 @@ pub(crate) struct World {
     pub(crate) pools: [Pool; 2],
     budget: Budget,
     pub(crate) most_open: u32,
+    /// Connections that were open, by how long.
+    pub(crate) open_nanos: u64,
     /// When shares changed, and what they were then.
     pub(crate) changes: Vec<(Instant, [u32; 2])>,
 }
@@ -196,6 +198,7 @@ impl World {
             pools,
             budget,
             most_open: 0,
+            open_nanos: 0,
             changes: Vec::new(),
         };
         for (pool, later) in later.into_iter().enumerate() {
@@ -219,7 +222,7 @@ impl World {
         while self.next.peek().is_some_and(|Reverse(next)| next.at < until)
             && let Some(Reverse(Next { at, what, .. })) = self.next.pop()
         {
-            self.now = at;
+            self.pass(at);
             match what {
                 What::Pool(pool, event) => {
                     let mut later = Later::new();
@@ -243,6 +246,12 @@ impl World {
             }
             self.most_open = self.most_open.max(self.pools[0].open() + self.pools[1].open());
         }
+        self.pass(until);
+    }
+
+    fn pass(&mut self, until: Instant) {
+        let open = self.pools[0].open() + self.pools[1].open();
+        self.open_nanos += u64::from(open) * until.since(self.now).as_nanos() as u64;
         self.now = until;
     }
 

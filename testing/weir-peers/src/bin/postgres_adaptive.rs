@@ -43,7 +43,7 @@ impl Run {
         let server = Server::run(&SETTINGS);
         workload.prepare(&server);
         let callers = Callers::start(&server, workload, SIZES[0], None)?;
-        let sweep = Sweep::run(&callers, &SIZES, Duration::from_secs(3)).await?;
+        let sweep = Sweep::run(&callers, &SIZES, Duration::from_secs(4)).await?;
         println!("{}: throughput by size\n{sweep}", workload.name());
         callers.end().await;
         Ok((server, sweep))

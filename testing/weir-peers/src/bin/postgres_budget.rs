@@ -17,8 +17,10 @@ const TOTAL: u32 = 40;
 const TOLD: std::ops::RangeInclusive<u32> = 9..=13;
 /// From the start of the processes to that of the run: pools are built, shares granted.
 const AHEAD: Duration = Duration::from_secs(2);
-/// A grantor that has just started grants nothing for so long.
 const LEASE: Duration = Duration::from_secs(10);
+/// A grantor that has just started grants nothing for a lease, and keeps the floors of pools that it has not heard of until this is over:
+/// it has not got all connections to give before.
+const FLOOR_LEASE: Duration = Duration::from_secs(20);
 /// Between two looks at the server: each costs it a query.
 const LOOK: Duration = Duration::from_millis(20);
 /// What the server says to one connection too many.
@@ -26,12 +28,13 @@ const REFUSED: &str = "too many connections for role";
 
 type Failure = Box<dyn std::error::Error>;
 
-/// A grantor that grants.
+/// A grantor that grants all that it has.
 fn granting() -> Grantor {
-    let grantor = Grantor::run(&format!("[budget.db]\nconnections = {TOTAL}\nfloors = 2\nlease = \"{LEASE:?}\"\n"));
+    let leases = format!("lease = \"{LEASE:?}\"\nfloor_lease = \"{FLOOR_LEASE:?}\"");
+    let grantor = Grantor::run(&format!("[budget.db]\nconnections = {TOTAL}\nfloors = 2\n{leases}\n"));
     let begun = Instant::now();
-    let left = || LEASE.saturating_sub(begun.elapsed());
-    eventually(LEASE + PATIENCE, "it grants", || if left().is_zero() { Ok(()) } else { Err(left()) });
+    let left = || FLOOR_LEASE.saturating_sub(begun.elapsed());
+    eventually(FLOOR_LEASE + PATIENCE, "it grants all", || if left().is_zero() { Ok(()) } else { Err(left()) });
     grantor
 }
 
@@ -63,7 +66,8 @@ struct Seen {
     most: i64,
     /// Until the one with more load now has what the other had.
     followed: Option<Duration>,
-    shares: Vec<u64>,
+    /// What the grantor had given the one with less load, and how often it was seen to be that, before the shift and after it.
+    shares: [BTreeMap<u64, u32>; 2],
 }
 
 impl Bench {
@@ -138,20 +142,33 @@ impl Bench {
             }
             looked = since;
             let Some(share) = share(grantor) else { return };
-            let settled = Phase::Settle.lasts()..Phase::shift();
-            if settled.contains(&since) {
-                seen.shares.push(share);
-            } else if let Some(since) = since.checked_sub(Phase::shift())
+            let few = if since < Phase::shift() { share } else { u64::from(TOTAL).saturating_sub(share) };
+            match Phase::at(since) {
+                Phase::Settle | Phase::Follow => {}
+                Phase::Before => *seen.shares[0].entry(few).or_default() += 1,
+                Phase::After => *seen.shares[1].entry(few).or_default() += 1,
+            }
+            // Within a connection of what the other had.
+            if let Some(since) = since.checked_sub(Phase::shift())
                 && seen.followed.is_none()
+                && few as f64 <= mean(&seen.shares[0]) + 1.0
             {
-                let mean = seen.shares.iter().sum::<u64>() as f64 / seen.shares.len().max(1) as f64;
-                // Within a connection of the mirror image.
-                if share as f64 + 1.0 >= f64::from(TOTAL) - mean {
-                    seen.followed = Some(since);
-                }
+                seen.followed = Some(since);
             }
         })
     }
+}
+
+fn mean(shares: &BTreeMap<u64, u32>) -> f64 {
+    let sum: u64 = shares.iter().map(|(share, seen)| share * u64::from(*seen)).sum();
+    sum as f64 / f64::from(shares.values().sum::<u32>().max(1))
+}
+
+/// Shares, and for how much of the time they stood.
+fn times(shares: &BTreeMap<u64, u32>) -> String {
+    let all = f64::from(shares.values().sum::<u32>().max(1));
+    let times = shares.iter().map(|(share, seen)| format!("{share} for {:.0} %", 100.0 * f64::from(*seen) / all));
+    times.collect::<Vec<_>>().join(", ")
 }
 
 fn name(split: Split) -> String {
@@ -181,6 +198,11 @@ fn say(what: &str, seen: &Seen) {
         if seen.most > 0 { format!(", at most {} connections", seen.most) } else { String::new() },
         seen.followed.map_or_else(String::new, |followed| format!(", followed in {followed:.1?}"))
     );
+    if let [before, after] = &seen.shares
+        && !before.is_empty()
+    {
+        println!("  shares of the one with less load: {} before, {} after", times(before), times(after));
+    }
     for trouble in seen.waits.troubles.iter().take(3) {
         println!("  {trouble}");
     }
