@@ -499,3 +499,38 @@ impl Builder {
         Ok(settings)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_table() {
+        let defaults = Builder::new().check().unwrap();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+        assert_eq!((defaults.max_size, defaults.min_idle, &*defaults.name), (2 * cores, cores, "pool"));
+        let seconds = Duration::from_secs;
+        let times =
+            [defaults.acquire_timeout, defaults.connect_timeout(), defaults.validation_timeout, defaults.close_timeout];
+        assert_eq!(times, [seconds(3), seconds(3), seconds(1), seconds(1)]);
+        let kept = [defaults.idle_timeout, defaults.max_lifetime, defaults.keepalive, defaults.leak_after];
+        assert_eq!(kept, [Some(seconds(600)), Some(seconds(1_800)), Some(seconds(120)), None]);
+        assert_eq!(
+            (defaults.lifetime_jitter, defaults.max_uses, defaults.validate_after),
+            (0.1, None, Some(VALIDATE_AFTER))
+        );
+        let pace = (defaults.backoff, defaults.backoff_max, defaults.down_after, defaults.parallel_connects);
+        assert_eq!(pace, (Duration::from_millis(50), seconds(1), seconds(5), 32));
+        assert_eq!(defaults.waiters_max, 1_048_576);
+        assert!(defaults.adaptive.is_none() && defaults.admission.is_none() && defaults.budget.is_none());
+        let part = defaults.part(1);
+        assert_eq!((part.floor, part.weight), (1, 1));
+    }
+
+    #[test]
+    fn a_weight_in_a_budget_is_that_of_the_pool_and_of_its_endpoint() {
+        let weight = |pool, endpoint| Settings { budget_weight: pool, ..Settings::default() }.part(endpoint).weight;
+        assert_eq!([weight(None, 3), weight(Some(2), 3), weight(Some(2), 0)], [3, 6, 1]);
+        assert_eq!(weight(Some(WEIGHT_MAX), 65_535), WEIGHT_MAX);
+    }
+}

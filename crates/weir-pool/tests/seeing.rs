@@ -231,6 +231,22 @@ async fn nothing_of_a_single_use_is_told_above_debug() {
     let outcomes: Vec<_> = spans.iter().filter(|span| span["name"] == "weir_pool.acquire").collect();
     let outcomes: Vec<&str> = outcomes.iter().map(|span| span["outcome"].as_str().unwrap_or("gone")).collect();
     assert_eq!(outcomes, ["served", "timed_out", "served", "gone"]);
+    // One for each piece of the manager's work.
+    let count = |name: &str| spans.iter().filter(|span| span["name"] == name).count();
+    assert_eq!((count("weir_pool.connect"), count("weir_pool.close"), count("weir_pool.prepare")), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_looked_at_is_seen_in_a_span() {
+    let logged = Logged::from(Level::DEBUG);
+    let (pool, _) = pool(|b| b.keepalive(Some(ms(300))).validate_after(Some(ms(50))));
+    drop(pool.acquire().await.unwrap());
+    pass(ms(100)).await;
+    drop(pool.acquire().await.unwrap());
+    pass(ms(350)).await;
+    let spans: Vec<Value> = logged.of("close").into_iter().map(|line| line["span"].clone()).collect();
+    let count = |name: &str| spans.iter().filter(|span| span["name"] == name).count();
+    assert_eq!((count("weir_pool.prepare"), count("weir_pool.check")), (1, 1), "{spans:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,6 +37,23 @@ async fn an_ejected_endpoint_is_empty_within_a_second_and_gets_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_is_used_within_a_call_and_its_place_is_known() {
+    let net = Net::default();
+    let pools = net.pools(|b| b.leak_after(Some(ms(200))), |b| b);
+    pools.set_endpoints(vec![endpoint(1, 1), endpoint(2, 1)]).unwrap();
+    up(&pools, 2).await;
+    let line = line!() + 1;
+    let seen = pools.with(async |_| {
+        let before = (pools.in_use(), pools.leaks().len());
+        pass(ms(300)).await;
+        (before.0, before.1, pools.leaks().len())
+    });
+    let (in_use, before, after) = seen.await.unwrap();
+    assert_eq!((in_use.len(), in_use[0].acquired_at.line(), before, after), (1, line, 0, 1));
+    assert_eq!((pools.in_use().len(), pools.leaks().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_in_use_at_an_ejected_endpoint_is_closed_when_it_comes_back() {
     let net = Net::default();
     let pools = net.pools(|b| b.max_size(2), |b| b);
