@@ -114,7 +114,7 @@ async fn adapt<M: Manager>(shared: Counted<Shared<M>>, adaptive: Adaptive) {
 impl Sums {
     fn since(&self, before: &Self) -> Interval {
         let lasted = self.at.since(before.at);
-        let nanos = self.busy_nanos.wrapping_sub(before.busy_nanos);
+        let nanos = self.busy_nanos.saturating_sub(before.busy_nanos);
         Interval {
             lasted,
             arrivals: self.arrivals.wrapping_sub(before.arrivals),

@@ -101,6 +101,7 @@ struct Ask<'a> {
 /// What has become of a caller so far.
 struct Past<E> {
     asked: Instant,
+    at: &'static Location<'static>,
     deadline: Instant,
     avoid: Avoid,
     /// Pools that have refused it at once.
@@ -308,7 +309,7 @@ impl<M: Manager> EndpointPools<M> {
             Limit::Own(limit) => limit,
         };
         let deadline = asked + limit;
-        Past { asked, deadline, avoid: Avoid::NONE, refusals: 0, moves: 0, waited: false, error: None }
+        Past { asked, at: ask.at, deadline, avoid: Avoid::NONE, refusals: 0, moves: 0, waited: false, error: None }
     }
 
     /// After a first pick that came to nothing, or could not be made.
@@ -381,7 +382,7 @@ impl<M: Manager> EndpointPools<M> {
     #[cold]
     fn error(&self, refused: Refused, past: Past<M::Error>) -> EndpointsError<M::Error> {
         let waited = self.core.clock.now().since(past.asked);
-        let error = past.error.or_else(|| self.core.failing(waited));
+        let error = past.error.or_else(|| self.core.failing(waited, past.at));
         EndpointsError::new(refused, waited, past.moves, error, self.snapshot())
     }
 }

@@ -44,8 +44,8 @@ pub trait Manager: Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// What becomes of a connection whose user is done. Called where the guard is dropped; not while a panic unwinds: the connection
-    /// is closed then. Must be quick.
+    /// What becomes of a connection whose user is done. Called where the guard is dropped; not while a panic unwinds, nor for
+    /// one that was evicted: those are closed. Must be quick.
     fn on_release(&self, connection: &mut Self::Connection) -> Release {
         let _ = connection;
         Release::Keep

@@ -285,21 +285,24 @@ impl<M: Manager> Pool<M> {
     pub async fn warm_up(&self, connections: u32, limit: Duration) -> Result<(), AcquireError<M::Error>> {
         let shared = &*self.shared;
         let asked = shared.clock.now();
-        let wanted = connections.min(shared.lock().settings.max_size);
-        shared.update(|state, _, _| state.broker.warm_up(wanted, asked + limit));
         let until = shared.clock.at(asked + limit);
         let refusal = loop {
             let mut connected = pin!(shared.connected.notified());
             // Before the look: one may succeed in between.
             connected.as_mut().enable();
-            let (live, shut) = {
-                let state = shared.lock();
-                (state.broker.live(), state.broker.is_shut())
-            };
+            // The maximum may have changed.
+            let (done, shut) = shared.update(|state, _, _| {
+                let wanted = connections.min(state.settings.max_size);
+                let done = state.broker.live() >= wanted;
+                if !done {
+                    state.broker.warm_up(wanted, asked + limit);
+                }
+                (done, state.broker.is_shut())
+            });
             if shut {
                 break Refusal::Closed;
             }
-            if live >= wanted {
+            if done {
                 return Ok(());
             }
             if timeout_at(until, connected).await.is_err() {
@@ -350,6 +353,7 @@ impl<M: Manager> Pool<M> {
             let max_size = if resized { state.settings.max_size } else { settings.max_size };
             state.install(Settings { max_size, ..settings }, now);
         });
+        self.shared.connected.notify_waiters();
         Ok(())
     }
 
@@ -531,9 +535,13 @@ impl<M: Manager> Pool<M> {
             match prepare(shared, candidate, until).instrument(log::preparing(&shared.name)).await {
                 Prepared::Ready(guard) => return Ok(guard),
                 Prepared::Dead => {}
-                Prepared::TimedOut => {
+                Prepared::TimedOut(cause) => {
                     shared.lock().broker.count_late();
-                    return Err(self.missed(Refusal::TimedOut, asked, Some(at)));
+                    let mut error = self.missed(Refusal::TimedOut, asked, Some(at));
+                    if let (Some(after), None) = (cause, &error.0.cause) {
+                        error.0.cause = Some((Failure::NoAnswer(after), Duration::ZERO));
+                    }
+                    return Err(error);
                 }
             }
             // Its turn had come: it does not go to the end of the line.
@@ -598,7 +606,8 @@ pub(crate) enum Denied<E> {
 enum Prepared<M: Manager> {
     Ready(Guard<M>),
     Dead,
-    TimedOut,
+    /// The caller's time is over; for how long the connection has not answered, if it was asked.
+    TimedOut(Option<Duration>),
 }
 
 /// Resets, validates and prepares a connection for its next user. If that is given up in the middle, nobody knows its state: it is
@@ -612,8 +621,9 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: Tok
     if TokioInstant::now() >= until {
         // Nothing was begun with it.
         guard.put_back();
-        return Prepared::TimedOut;
+        return Prepared::TimedOut(None);
     }
+    let begun = TokioInstant::now();
     let (needs_reset, check) = guard.begin_preparing();
     let work = async {
         if needs_reset {
@@ -645,7 +655,7 @@ async fn prepare<M: Manager>(shared: &Shared<M>, mut guard: Guard<M>, until: Tok
         }
         Err(_) => {
             shared.unsound();
-            Prepared::TimedOut
+            Prepared::TimedOut(Some(begun.elapsed()))
         }
     }
 }

@@ -68,10 +68,10 @@ impl Settings {
         self.max_size.min(share.unwrap_or(u32::MAX))
     }
 
-    /// How the pool takes part in its budget. `endpoint`: the weight of its endpoint, if it is one of several.
-    pub(crate) fn part(&self, endpoint: u32) -> Part {
-        let weight = self.budget_weight.unwrap_or(1).saturating_mul(endpoint).clamp(1, WEIGHT_MAX);
-        Part { floor: self.budget_floor.unwrap_or(1), weight }
+    /// How the pool takes part in its budget. `endpoint`: the weight of its endpoint, if it is one of several, by the mean of all.
+    pub(crate) fn part(&self, endpoint: f64) -> Part {
+        let weight = (f64::from(self.budget_weight.unwrap_or(1)) * endpoint).round() as u32;
+        Part { floor: self.budget_floor.unwrap_or(1), weight: weight.clamp(1, WEIGHT_MAX) }
     }
 
     pub(crate) fn broker(&self, share: Option<u32>) -> BrokerParams {
@@ -111,8 +111,8 @@ impl Settings {
         self.adaptive.as_ref().map_or(Ok(()), |adaptive| adaptive.check(max_size))
     }
 
-    /// Refuses a minimum that contradicts the maximum.
-    fn check_min_idle(&self) -> Result<(), SettingsError> {
+    /// Refuses sizes that contradict each other.
+    fn check_sizes(&self) -> Result<(), SettingsError> {
         let Settings { max_size, min_idle, .. } = *self;
         if min_idle > max_size {
             return Err(SettingsError::new("min_idle", format!("{min_idle} is more than max_size ({max_size})")));
@@ -123,6 +123,9 @@ impl Settings {
                  pool of fixed size"
             );
             return Err(SettingsError::new("min_idle", problem));
+        }
+        if let Some(floor) = self.budget_floor.filter(|floor| *floor > max_size) {
+            return Err(SettingsError::new("budget_floor", format!("{floor} is not within 0 and {max_size}")));
         }
         Ok(())
     }
@@ -195,17 +198,13 @@ impl Settings {
         if settings.leak_backtrace && settings.leak_after.is_none() {
             return refuse("leak_backtrace", "without leak_after nothing is reported".to_owned());
         }
-        for (setting, value, most) in
-            [("budget_floor", settings.budget_floor, max_size), ("budget_weight", settings.budget_weight, WEIGHT_MAX)]
-        {
-            let Some(value) = value else { continue };
-            if settings.budget.is_none() {
+        for (setting, value) in [("budget_floor", settings.budget_floor), ("budget_weight", settings.budget_weight)] {
+            if value.is_some() && settings.budget.is_none() {
                 return refuse(setting, "has no meaning without a budget".to_owned());
             }
-            if value > most || (value == 0 && setting == "budget_weight") {
-                let least = u32::from(setting == "budget_weight");
-                return refuse(setting, format!("{value} is not within {least} and {most}"));
-            }
+        }
+        if let Some(weight) = settings.budget_weight.filter(|weight| !(1..=WEIGHT_MAX).contains(weight)) {
+            return refuse("budget_weight", format!("{weight} is not within 1 and {WEIGHT_MAX}"));
         }
         for (setting, value) in [
             ("max_uses", settings.max_uses.unwrap_or(1)),
@@ -316,9 +315,12 @@ impl std::error::Error for SettingsError {}
 pub struct Builder {
     settings: Settings,
     min_idle: Option<u32>,
-    /// Maximum and minimum of a pool whose settings are to be changed.
-    before: Option<(u32, Option<u32>)>,
+    /// Of a pool whose settings are to be changed.
+    before: Option<Sizes>,
 }
+
+/// What must fit together: the maximum, the minimum that was chosen, whether what is idle is closed.
+type Sizes = (u32, Option<u32>, Option<Duration>);
 
 macro_rules! set {
     ($($(#[$doc:meta])* $name:ident: $type:ty),+ $(,)?) => {
@@ -403,7 +405,8 @@ impl Builder {
         self
     }
 
-    /// The pool's part of what is scarce in its budget, and of what is left over, relative to the others.
+    /// The pool's part of what is scarce in its budget, and of what is left over, relative to the others. Of pools over endpoints each
+    /// has this, times its endpoint's weight by the mean of all, rounded: more than 1 where weights differ.
     pub fn budget_weight(mut self, weight: u32) -> Self {
         self.settings.budget_weight = Some(weight);
         self
@@ -478,7 +481,11 @@ impl Builder {
     pub(crate) fn of(settings: &Settings) -> Self {
         // A minimum that was never chosen follows the maximum.
         let min_idle = settings.min_idle_chosen.then_some(settings.min_idle);
-        Self { settings: settings.clone(), min_idle, before: Some((settings.max_size, min_idle)) }
+        Self {
+            settings: settings.clone(),
+            min_idle,
+            before: Some((settings.max_size, min_idle, settings.idle_timeout)),
+        }
     }
 
     pub(crate) fn check(self) -> Result<Settings, SettingsError> {
@@ -489,12 +496,15 @@ impl Builder {
     /// As [`Builder::check`], with another default of `min_idle`.
     pub(crate) fn check_or(self, min_idle: u32) -> Result<Settings, SettingsError> {
         let mut settings = self.settings;
-        settings.min_idle = self.min_idle.unwrap_or(min_idle);
+        // A pool may have been resized since: then its minimum stays what it was, and other settings can be changed although it is
+        // more than the maximum is now.
+        if self.before.is_none_or(|(max_size, ..)| max_size != settings.max_size) || self.min_idle.is_some() {
+            settings.min_idle = self.min_idle.unwrap_or(min_idle);
+        }
         settings.min_idle_chosen = self.min_idle.is_some();
         settings.check()?;
-        // A pool may have shrunk below a minimum that was chosen for more: other settings can be changed all the same.
-        if self.before != Some((settings.max_size, self.min_idle)) {
-            settings.check_min_idle()?;
+        if self.before != Some((settings.max_size, self.min_idle, settings.idle_timeout)) {
+            settings.check_sizes()?;
         }
         Ok(settings)
     }
@@ -523,14 +533,14 @@ mod tests {
         assert_eq!(pace, (Duration::from_millis(50), seconds(1), seconds(5), 32));
         assert_eq!(defaults.waiters_max, 1_048_576);
         assert!(defaults.adaptive.is_none() && defaults.admission.is_none() && defaults.budget.is_none());
-        let part = defaults.part(1);
+        let part = defaults.part(1.0);
         assert_eq!((part.floor, part.weight), (1, 1));
     }
 
     #[test]
     fn a_weight_in_a_budget_is_that_of_the_pool_and_of_its_endpoint() {
         let weight = |pool, endpoint| Settings { budget_weight: pool, ..Settings::default() }.part(endpoint).weight;
-        assert_eq!([weight(None, 3), weight(Some(2), 3), weight(Some(2), 0)], [3, 6, 1]);
-        assert_eq!(weight(Some(WEIGHT_MAX), 65_535), WEIGHT_MAX);
+        assert_eq!([weight(None, 1.5), weight(Some(10), 0.5), weight(Some(10), 0.0)], [2, 5, 1]);
+        assert_eq!(weight(Some(WEIGHT_MAX), 2.0), WEIGHT_MAX);
     }
 }

@@ -63,8 +63,8 @@ pub(crate) struct State<M: Manager> {
     pub(crate) settings: Arc<Settings>,
     /// What the budget allows; `None` without one.
     pub(crate) share: Option<u32>,
-    /// Of the endpoint, where the pool is one of several.
-    pub(crate) endpoint_weight: u32,
+    /// Of the endpoint, where the pool is one of several, by the mean of all.
+    pub(crate) endpoint_weight: f64,
     pub(crate) leaks: u64,
     /// Who holds connections is noted.
     pub(crate) watches: bool,
@@ -141,7 +141,7 @@ impl<M: Manager> Shared<M> {
                 watches: settings.leak_after.is_some(),
                 settings: Arc::new(settings),
                 share,
-                endpoint_weight: 1,
+                endpoint_weight: 1.0,
                 leaks: 0,
                 borrowers: Borrowers::new(),
                 connects: log::Connects::new(),
@@ -207,6 +207,8 @@ impl<M: Manager> Shared<M> {
             let settings = Settings { max_size, ..(*state.settings).clone() };
             state.install(settings, now);
         });
+        // What is wished for may be there now, or may be wished for again.
+        self.connected.notify_waiters();
     }
 
     /// Calls the housekeeper, after the machine has asked for it.

@@ -166,7 +166,7 @@ async fn floors_weights_and_the_maximum_of_a_pool_hold() {
 async fn shares_of_endpoints_follow_their_weights() {
     let (budget, server) = (Budget::local(16).unwrap(), Arc::new(Server::default()));
     let to = Arc::clone(&server);
-    let builder = Pool::<To>::builder().max_size(40).min_idle(1).tokio_clock(true).budget(&budget);
+    let builder = Pool::<To>::builder().max_size(40).min_idle(1).tokio_clock(true).budget(&budget).budget_weight(4);
     let pools = EndpointPools::<To>::builder(builder).build(move |_| To(Arc::clone(&to))).unwrap();
     let endpoints = |weights: [u16; 2]| {
         let endpoint = |(port, weight)| {

@@ -71,6 +71,56 @@ async fn other_settings_can_be_changed_after_the_pool_has_shrunk() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_minimum_that_nobody_chose_stays_what_it_was_when_the_pool_is_resized() {
+    let server = std::sync::Arc::new(Server::default());
+    let builder = weir_pool::Pool::<common::Client>::builder().max_size(20).tokio_clock(true);
+    let pool = builder.build(common::Client(server)).unwrap();
+    pool.resize(4).unwrap();
+    pool.configure(|settings| settings.max_uses(Some(1_000_000))).unwrap();
+    pool.resize(20).unwrap();
+    eventually("half of the maximum is idle", || pool.snapshot().idle == 10).await;
+    pool.resize(40).unwrap();
+    pool.configure(|settings| settings.max_uses(None)).unwrap();
+    pass(ms(5_000)).await;
+    assert_eq!(pool.snapshot().idle, 10);
+    // One that goes with a new maximum follows it.
+    pool.configure(|settings| settings.max_size(30)).unwrap();
+    eventually("half of the new one", || pool.snapshot().idle == 15).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_out_for_idle_connections_that_would_close_none_is_refused_later_too() {
+    let (pool, _) = pool(|builder| builder.min_idle(10).idle_timeout(None));
+    let error = pool.configure(|settings| settings.idle_timeout(Some(Duration::from_mins(1)))).unwrap_err();
+    assert!(error.to_string().contains("idle_timeout would never close anything"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_up_follows_the_maximum() {
+    let (pool, server) = pool(|builder| builder.max_size(40));
+    server.connect_ms.store(100, Ordering::SeqCst);
+    let warming = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.warm_up(40, ms(60_000)).await.map(|()| pool.snapshot().idle) }
+    });
+    pass(ms(10)).await;
+    pool.resize(36).unwrap();
+    pass(ms(10)).await;
+    pool.resize(40).unwrap();
+    assert_eq!(warming.await.unwrap().unwrap(), 40);
+    let warming = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.warm_up(40, ms(60_000)).await }
+    });
+    pool.evict();
+    pass(ms(10)).await;
+    pool.resize(8).unwrap();
+    let begun = tokio::time::Instant::now();
+    warming.await.unwrap().unwrap();
+    assert!(begun.elapsed() < ms(5_000), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_size_that_was_set_meanwhile_stays() {
     let (pool, _) = pool(|builder| builder);
     let other = pool.clone();
@@ -125,6 +175,16 @@ async fn what_never_got_to_a_user_is_no_use() {
     let error = pool.acquire_timeout(ms(500)).await.unwrap_err();
     assert!(error.to_string().ends_with("no answer within 0.200 s"), "{error}");
     assert_eq!((pool.stats().uses, pool.snapshot().active), (1, 0));
+    // All the same it was held: 3 x 1 ms of checks that failed, 1 of one that did not, and those that hung.
+    let busy = pool.stats().busy;
+    assert!(busy >= ms(400) && busy <= ms(510), "{busy:?}");
+    // One that the caller's own time ends is told, too.
+    Server::set(&server.checks_hang, false);
+    drop(pool.acquire().await.unwrap());
+    Server::set(&server.checks_hang, true);
+    let error = pool.acquire_timeout(ms(50)).await.unwrap_err();
+    assert!(error.to_string().ends_with("no answer within 0.050 s"), "{error}");
+    assert!(pool.stats().busy >= busy + ms(49), "{:?}", pool.stats().busy);
 }
 
 #[tokio::test(start_paused = true)]

@@ -151,6 +151,13 @@ impl Admission {
         }
     }
 
+    /// The pool was suspended and is not any more: the line stood because nobody was served. All is measured from here.
+    pub fn resumed(&mut self, now: Instant) {
+        self.now.at = now;
+        self.marks = [self.now; 2];
+        (self.long_since, self.refused, self.ended, self.overloaded) = (None, None, None, false);
+    }
+
     /// A caller wants to stand in line, and is to be done with its connection at `until`. Whether it may.
     pub fn ask(&mut self, line: &Line, until: Instant, now: Instant) -> bool {
         self.now.asked += 1;

@@ -140,6 +140,11 @@ struct Cold<C> {
     open_at: Option<Instant>,
     /// How long connects took.
     connects: Histogram,
+    /// How long connections were held that did not get to their users.
+    unused_nanos: u64,
+    /// For how long there was a line, but for the present one, and since when that has stood.
+    lines: Duration,
+    line_since: Option<Instant>,
     timed_out: u64,
     refused: u64,
     /// Those of `refused` for whom the server was down, and who found the line full.
@@ -195,6 +200,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
                 hold: Duration::ZERO,
                 open_at: None,
                 connects: Histogram::new(),
+                unused_nanos: 0,
+                lines: Duration::ZERO,
+                line_since: None,
                 timed_out: 0,
                 refused: 0,
                 refused_down: 0,
@@ -316,6 +324,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         if self.line.is_empty() {
             // How fast it moves is measured from here.
             self.update_hold(now);
+            self.cold.line_since = Some(now);
             self.cold.marks = [(self.sums(), now); 2];
             self.cold.latest = Instant::ZERO;
             self.cold.deadlines_fall = false;
@@ -323,6 +332,20 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             if self.sheds {
                 self.line_began(now);
             }
+        }
+    }
+
+    /// Somebody has left the line: maybe it is over.
+    #[inline]
+    fn line_moved(&mut self, now: Instant) {
+        if self.line.is_empty() {
+            self.line_ended(now);
+        }
+    }
+
+    fn line_ended(&mut self, now: Instant) {
+        if let Some(since) = self.cold.line_since.take() {
+            self.cold.lines = self.cold.lines.saturating_add(now.since(since));
         }
     }
 
@@ -357,7 +380,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// A caller has gone away. What was kept for it goes to the next, who is returned to be told.
     #[must_use]
     pub fn leave(&mut self, ticket: Ticket, now: Instant) -> Option<W> {
-        match self.line.leave(ticket) {
+        let left = self.line.leave(ticket);
+        self.line_moved(now);
+        match left {
             Left::Served(Gift::Loan(loan)) => self.put_back(loan, now),
             Left::Served(Gift::Refusal(_)) | Left::Waiting(_) | Left::Gone => None,
         }
@@ -388,7 +413,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// A loan was not used: as [`Broker::release`], but nothing is known of the connection that was not known before.
     #[must_use]
     pub fn put_back(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
-        self.begun_nanos = self.begun_nanos.wrapping_sub(loan.0.since.as_nanos());
+        self.end_unused(&loan, now);
         self.pass_on(loan, now)
     }
 
@@ -418,6 +443,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     #[inline]
     fn give_first(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
         let waiting = self.line.serve_first(Gift::Loan(loan)).ok()?;
+        self.line_moved(now);
         self.waits.record_nanos(now.nanos_since(waiting.asked));
         if self.sheds {
             self.note_served(now.since(waiting.asked), now);
@@ -461,7 +487,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
 
     /// A loan was not used and its connection is not sound: as [`Broker::discard`], but it is no use.
     pub fn discard_unused(&mut self, loan: Loan<C>, reason: CloseReason, now: Instant) {
-        self.begun_nanos = self.begun_nanos.wrapping_sub(loan.0.since.as_nanos());
+        self.end_unused(&loan, now);
         if self.pool.retire(loan.slot(), now) {
             self.close_later(loan, reason);
         }
@@ -602,6 +628,13 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         Duration::from_nanos(nanos)
     }
 
+    /// It was held, although that was no use.
+    fn end_unused(&mut self, loan: &Loan<C>, now: Instant) {
+        let since = loan.0.since;
+        self.begun_nanos = self.begun_nanos.wrapping_sub(since.as_nanos());
+        self.cold.unused_nanos = self.cold.unused_nanos.wrapping_add(now.nanos_since(since));
+    }
+
     #[inline]
     fn seat(&mut self, slot: SlotId) -> &mut Option<Loan<C>> {
         let index = slot.index() as usize;
@@ -624,7 +657,8 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     }
 
     fn busy_nanos(&self, now: Instant) -> u64 {
-        (self.holds.sum().as_nanos() as u64).wrapping_add(self.ages(now))
+        let ended = (self.holds.sum().as_nanos() as u64).wrapping_add(self.cold.unused_nanos);
+        ended.wrapping_add(self.ages(now))
     }
 
     fn mean_age(&self, now: Instant) -> Duration {

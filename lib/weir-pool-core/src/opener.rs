@@ -99,6 +99,8 @@ pub struct Demand {
     pub ended: u32,
     /// t: for how long the line has stood, or a part of that.
     pub over: Duration,
+    /// For how long there was a line, since the start.
+    pub lines: Duration,
 }
 
 /// The rule. See the module.
@@ -111,11 +113,11 @@ pub struct Opener {
     ramp: u32,
     /// When the ramp may double.
     ramp_at: Instant,
-    /// For how long there was a line, as far as it counts, at `looked`; at most T.
+    /// For how long there was a line, as far as it counts, at `looked`; at most twice T.
     stood: Duration,
     looked: Instant,
-    /// There was one then.
-    stands: bool,
+    /// [`Demand::lines`] then.
+    lines: Duration,
     /// Failures since the last success.
     failures: u32,
     failing_since: Option<Instant>,
@@ -142,7 +144,7 @@ impl Opener {
             ramp_at: Instant::ZERO,
             stood: Duration::ZERO,
             looked: Instant::ZERO,
-            stands: false,
+            lines: Duration::ZERO,
             failures: 0,
             failing_since: None,
             failed_at: Instant::ZERO,
@@ -201,15 +203,12 @@ impl Opener {
     /// Adds up for how long there is a line.
     fn look(&mut self, demand: &Demand, now: Instant) {
         let passed = now.since(std::mem::replace(&mut self.looked, now));
-        let stood = std::mem::replace(&mut self.stands, demand.waiting > 0);
+        let stood = demand.lines.saturating_sub(std::mem::replace(&mut self.lines, demand.lines));
         let Some(connect_time) = self.connect_time else { return };
-        if stood {
-            // A look that is later says nothing of what was in between.
-            self.stood = (self.stood + passed.min(self.step() * 2)).min(connect_time);
-        } else {
-            let forgotten = connect_time.mul_f64(passed.as_secs_f64().min(1.0));
-            self.stood = self.stood.saturating_sub(forgotten);
-        }
+        let without = passed.saturating_sub(stood).as_secs_f64();
+        // Twice T is forgotten in two seconds.
+        let forgotten = connect_time.mul_f64(without.min(2.0));
+        self.stood = self.stood.saturating_add(stood).min(connect_time.saturating_mul(2)).saturating_sub(forgotten);
     }
 
     /// When [`Opener::want`] may say something else although nothing has happened; `None` if it will not.
@@ -306,13 +305,23 @@ impl Opener {
 
     /// Whether the last failure is so long ago that, had anybody wanted a connection since, there would have been another.
     fn is_stale(&self, now: Instant) -> bool {
-        now.since(self.failed_at)
-            > self.params.backoff_max.saturating_mul(2).saturating_add(self.params.connect_timeout)
+        let OpenParams { backoff_max, connect_timeout, down_after, .. } = self.params;
+        now.since(self.failed_at) > backoff_max.saturating_mul(2).saturating_add(connect_timeout).max(down_after)
     }
 
-    /// Since when connects have been failing.
+    /// Since when connects have been failing, as far as is known: until one succeeds.
     pub fn failing_since(&self) -> Option<Instant> {
         self.failing_since
+    }
+
+    /// As [`Opener::failing_since`], if one has failed of late.
+    pub fn failing_still_since(&self, now: Instant) -> Option<Instant> {
+        self.failing_since.filter(|_| !self.is_stale(now))
+    }
+
+    /// Forgets that connects have failed: what comes next is tried anew.
+    pub fn forget_failures(&mut self) {
+        (self.failing_since, self.failures, self.not_before) = (None, 0, Instant::ZERO);
     }
 
     /// T: how long a connect takes; `None` before one has succeeded.
@@ -442,6 +451,7 @@ mod tests {
                 hold: ms(10),
                 ended: 10,
                 over: ms(20),
+                lines: ms(millis),
                 ..Demand::default()
             };
             for _ in 0..opener.want(&demand, at(millis)) {
@@ -457,6 +467,7 @@ mod tests {
     fn opened_by_lines_every(period: u64) -> usize {
         let begun = play(&mut experienced(), 10_000, |millis, _| Demand {
             waiting: u32::from(millis % period < 20),
+            lines: ms(millis / period * 20 + (millis % period).min(20)),
             live: 5,
             room: 20,
             hold: ms(10),
@@ -465,6 +476,28 @@ mod tests {
             ..Demand::default()
         });
         begun.len()
+    }
+
+    #[test]
+    fn lines_shorter_than_a_step_count_for_what_they_are() {
+        // Looked at only when each begins: a fifth of the time, and a fiftieth.
+        let opened = |lasts: u64| {
+            let mut opener = experienced();
+            let looks = (0..10_000).step_by(20);
+            let demand = |millis: u64| Demand {
+                waiting: 1,
+                live: 5,
+                room: 20,
+                hold: ms(10),
+                ended: 10,
+                over: ms(1),
+                lines: ms(millis / 20 * lasts),
+                ..Demand::default()
+            };
+            looks.map(|millis| opener.want(&demand(millis), at(millis))).sum::<u32>()
+        };
+        assert!((3..=13).contains(&opened(4)), "{}", opened(4));
+        assert_eq!(opened(0), 0);
     }
 
     #[test]

@@ -569,7 +569,7 @@ impl Sizer {
 
 /// What keeps `busy` connections busy on average needs this many.
 fn needed(busy: f64) -> u32 {
-    (busy + 2.0 * busy.max(0.0).sqrt()).ceil() as u32 + 1
+    ((busy + 2.0 * busy.max(0.0).sqrt()).ceil() as u32).saturating_add(1)
 }
 
 // === impl Usual ===

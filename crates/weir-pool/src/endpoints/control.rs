@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
@@ -237,8 +238,8 @@ impl<M: Manager> Core<M> {
     }
 
     /// Why the connects fail of one of those where they do.
-    pub(super) fn failing(&self, waited: Duration) -> Option<AcquireError<M::Error>> {
-        let mut errors = self.sites().into_iter().map(|site| site.pool.error(Refused::Down, waited, None));
+    pub(super) fn failing(&self, waited: Duration, at: &'static Location<'static>) -> Option<AcquireError<M::Error>> {
+        let mut errors = self.sites().into_iter().map(|site| site.pool.error(Refused::Down, waited, Some(at)));
         errors.find(|error| error.snapshot().failing_for.is_some())
     }
 
@@ -371,10 +372,7 @@ impl<M: Manager> Core<M> {
         let watch = Arc::new(Watch::new(Arc::clone(&self.watch), self.failures_max));
         let pool = Pool::start_in(&self.runtime, manager, settings, self.clock.clone(), Arc::clone(&watch));
         // Until it is told to take callers its connections are checked.
-        pool.shared.update(|state, _, wake| {
-            state.endpoint_weight = endpoint.weight.get().into();
-            state.broker.bar(wake);
-        });
+        pool.shared.update(|state, _, wake| state.broker.bar(wake));
         let site = Arc::new(Site::new(id, endpoint, pool, Arc::new(Load::new()), watch));
         control.sites.insert(id, Seat { site, order: 0, told: None, ejections: 0 });
     }
@@ -424,13 +422,27 @@ impl<M: Manager> Core<M> {
         }
     }
 
+    /// What the endpoints are to each other holds in the budget, too.
+    fn weigh(control: &Control<M>) {
+        let weights =
+            || control.roster.seats().filter(|seat| !seat.is_leaving).map(|seat| (seat.id, seat.endpoint.weight));
+        let (count, sum) =
+            weights().fold((0.0, 0.0), |(count, sum), (_, weight)| (count + 1.0, sum + f64::from(weight.get())));
+        for (id, weight) in weights() {
+            if let Some(seat) = control.sites.get(&id) {
+                let relative = if sum > 0.0 { f64::from(weight.get()) * count / sum } else { 1.0 };
+                seat.site.pool.shared.lock().endpoint_weight = relative;
+            }
+        }
+    }
+
     fn publish(&self, control: &mut Control<M>) {
+        Self::weigh(control);
         let before = self.view.load_full();
         let mut members = Vec::new();
         for (id, endpoint) in control.roster.members() {
             let Some(seat) = control.sites.get_mut(&id) else { continue };
             if seat.site.endpoint != *endpoint {
-                seat.site.pool.shared.lock().endpoint_weight = endpoint.weight.get().into();
                 seat.site = Arc::new(seat.site.renamed(endpoint.clone()));
             }
             members.push(Arc::clone(&seat.site));

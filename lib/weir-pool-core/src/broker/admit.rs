@@ -77,6 +77,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             self.shed.push(waiting.who);
             self.call_housekeeper(Instant::ZERO);
         }
+        self.line_moved(now);
     }
 
     /// The housekeeper looks at the first in line, and tells those who were refused.

@@ -15,6 +15,8 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         while let Ok(waiting) = self.line.serve_first(Gift::Refusal(Refusal::TurnedAway)) {
             wake.push(waiting.who);
         }
+        // It says nothing of how many connections are needed here.
+        self.cold.line_since = None;
         self.call_housekeeper(Instant::ZERO);
     }
 
@@ -56,6 +58,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// Closes everything: idle connections now, those in use when they come back; connects in flight are given up.
     pub fn empty(&mut self) {
         self.cold.gives_up = true;
+        self.cold.opener.forget_failures();
         self.end_warm_up();
         self.evict_all();
     }

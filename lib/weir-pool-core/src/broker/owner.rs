@@ -20,6 +20,9 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     /// them it waits for one.
     pub fn warm_up(&mut self, connections: u32, until: Instant) {
         let wishes = &mut self.cold.warm_ups;
+        if wishes.iter().any(|(others, ends)| *others >= connections && *ends >= until) {
+            return;
+        }
         // One that is met when this one is, and ends no later, says nothing more.
         wishes.retain(|(others, ends)| *others > connections || *ends > until);
         wishes.push((connections, until));
@@ -73,9 +76,8 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     pub fn resume(&mut self, now: Instant, wake: &mut Vec<W>) {
         self.cold.suspended = false;
         self.set_open();
-        if self.sheds && !self.line.is_empty() {
-            // It stood because nobody was served: how fast it moves is measured from here.
-            self.line_began(now);
+        if let Some(admission) = &mut self.cold.admission {
+            admission.resumed(now);
         }
         self.serve(now, wake);
         self.call_housekeeper(Instant::ZERO);
@@ -149,9 +151,14 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             hold: self.cold.hold,
             age: self.mean_age(now),
             oldest_wait: self.line.first().map_or(Duration::ZERO, |(_, first)| now.since(first.asked)),
-            next_attempt: self.cold.opener.failing_since().and(self.cold.open_at).filter(|at| *at < Instant::FAR),
+            next_attempt: self
+                .cold
+                .opener
+                .failing_still_since(now)
+                .and(self.cold.open_at)
+                .filter(|at| *at < Instant::FAR),
             connect_time: self.cold.opener.connect_time(),
-            failing_since: self.cold.opener.failing_since(),
+            failing_since: self.cold.opener.failing_still_since(now),
         }
     }
 

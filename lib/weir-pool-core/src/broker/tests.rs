@@ -70,7 +70,7 @@ fn what_comes_back_goes_to_the_first_in_line_and_to_no_newcomer() {
     assert_eq!(ready(broker.acquire(at(9))).slot(), slot);
     let stats = broker.stats(at(10));
     assert_eq!((stats.pool.opened, stats.unwaited, stats.uses), (1, 1, 2));
-    assert_eq!((stats.used_nanos, stats.busy_nanos), (6_000_000, 7_000_000), "one is in use, for 1 ms");
+    assert_eq!((stats.used_nanos, stats.busy_nanos), (6_000_000, 8_000_000), "kept for bob and in use, 1 ms each");
     assert_eq!((broker.waits().count(), broker.waits().max()), (3, ms(6)));
 }
 

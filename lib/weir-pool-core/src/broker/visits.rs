@@ -1,5 +1,7 @@
 //! What the housekeeper does when it comes, and when it is to come.
 
+use std::time::Duration;
+
 use weir_core::Instant;
 
 use super::{Broker, CHECKS_MAX, Gift, Loan, Opening, Refusal, Todo};
@@ -73,6 +75,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
                 if let Ok(waiting) = self.line.serve(ticket, Gift::Refusal(Refusal::TimedOut)) {
                     self.cold.timed_out += 1;
                     todo.wake.push(waiting.who);
+                    self.line_moved(now);
                 }
             } else if deadline < Instant::FAR {
                 self.cold.expiry = self.cold.expiry.min(deadline);
@@ -169,6 +172,10 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             hold: self.cold.hold,
             ended: u32::try_from(self.uses.wrapping_sub(self.cold.marks[1].0.uses)).unwrap_or(u32::MAX),
             over: now.since(self.cold.marks[1].1),
+            lines: self
+                .cold
+                .lines
+                .saturating_add(self.cold.line_since.map_or(Duration::ZERO, |since| now.since(since))),
         }
     }
 
