@@ -35,7 +35,7 @@ mod sync;
 mod wait;
 mod watch;
 mod window;
-#[cfg(any(feature = "budget", feature = "otlp", feature = "redis"))]
+#[cfg(any(feature = "budget", feature = "redis"))]
 mod words;
 
 #[cfg(all(test, weir_loom))]
