@@ -189,7 +189,7 @@ impl<M: Manager> EndpointPools<M> {
     /// As [`EndpointPools::acquire`].
     ///
     /// # Cancel safety
-    /// As [`Pool::with`].
+    /// As [`Pool::with`](crate::Pool::with).
     ///
     /// # Errors
     /// As [`EndpointPools::acquire`].
@@ -241,7 +241,7 @@ impl<M: Manager> EndpointPools<M> {
         Ok(())
     }
 
-    /// Who holds connections, and since when, at all endpoints: as [`Pool::in_use`].
+    /// Who holds connections, and since when, at all endpoints: as [`Pool::in_use`](crate::Pool::in_use).
     pub fn in_use(&self) -> Vec<Borrower> {
         self.core.sites().iter().flat_map(|site| site.pool.in_use()).collect()
     }
