@@ -147,7 +147,7 @@ impl<M: Manager> Shared<M> {
             arrivals: acquired + stats.timed_out + stats.refused + u64::from(stats.waiting),
             uses: stats.uses,
             held: state.broker.holds().sum(),
-            waited: waits.sum().saturating_add(state.settings.acquire_timeout.saturating_mul(late)),
+            waited: waits.sum().saturating_add(state.acquire_timeout.saturating_mul(late)),
             timeouts: stats.timed_out,
             connect_failures: stats.pool.connect_failed,
             busy_nanos: stats.busy_nanos,

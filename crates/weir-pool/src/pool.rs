@@ -347,13 +347,12 @@ impl<M: Manager> Pool<M> {
                 return Err(SettingsError::new(setting, "stays what it was when the pool was built".to_owned()));
             }
         }
-        self.shared.update(|state, now, _| {
-            // It may have been resized meanwhile.
-            let resized = settings.max_size == before.max_size;
-            let max_size = if resized { state.settings.max_size } else { settings.max_size };
-            state.install(Settings { max_size, ..settings }, now);
+        self.shared.install(|present| {
+            // If the maximum is to stay, it is what it was resized to meanwhile.
+            let stays = settings.max_size == before.max_size;
+            let max_size = if stays { present.max_size } else { settings.max_size };
+            Settings { max_size, ..settings }
         });
-        self.shared.connected.notify_waiters();
         Ok(())
     }
 

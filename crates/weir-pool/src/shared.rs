@@ -76,10 +76,10 @@ pub(crate) struct State<M: Manager> {
     /// Idle connections from before this moment are checked before they are lent, however short they were idle: one of them
     /// has turned out to be dead.
     pub(crate) suspect_before: Instant,
-    /// As in the settings, in nanoseconds; `u64::MAX` for never.
-    pub(crate) validate_after: u64,
-    /// As in the settings, in nanoseconds.
-    pub(crate) acquire_timeout: u64,
+    /// As in the settings; `Duration::MAX` for never.
+    pub(crate) validate_after: Duration,
+    /// As in the settings.
+    pub(crate) acquire_timeout: Duration,
 }
 
 /// What is done to make a connection ready for its next user.
@@ -136,8 +136,8 @@ impl<M: Manager> Shared<M> {
             clock,
             state: Lock::new(State {
                 broker: Broker::new(settings.broker(share), quota, seed),
-                acquire_timeout: nanos(settings.acquire_timeout),
-                validate_after: settings.validate_after.map_or(u64::MAX, nanos),
+                acquire_timeout: settings.acquire_timeout,
+                validate_after: settings.validate_after.unwrap_or(Duration::MAX),
                 watches: settings.leak_after.is_some(),
                 settings: Arc::new(settings),
                 share,
@@ -203,11 +203,16 @@ impl<M: Manager> Shared<M> {
 
     /// Keeps another maximum.
     pub(crate) fn set_max(&self, max_size: u32) {
+        self.install(|present| Settings { max_size, ..present.clone() });
+    }
+
+    /// Puts settings in force that are made of the present ones.
+    pub(crate) fn install(&self, make: impl FnOnce(&Settings) -> Settings) {
         self.update(|state, now, _| {
-            let settings = Settings { max_size, ..(*state.settings).clone() };
+            let settings = make(&state.settings);
             state.install(settings, now);
         });
-        // What is wished for may be there now, or may be wished for again.
+        // What a warm-up wishes for may be there now, or may be wished for again.
         self.connected.notify_waiters();
     }
 
@@ -419,8 +424,8 @@ impl<M: Manager> State<M> {
 
     /// Puts new settings in force.
     pub(crate) fn install(&mut self, settings: Settings, now: Instant) {
-        self.acquire_timeout = nanos(settings.acquire_timeout);
-        self.validate_after = settings.validate_after.map_or(u64::MAX, nanos);
+        self.acquire_timeout = settings.acquire_timeout;
+        self.validate_after = settings.validate_after.unwrap_or(Duration::MAX);
         self.watches = settings.leak_after.is_some();
         self.broker.limit_warm_ups(settings.max_size);
         self.settings = Arc::new(settings);
@@ -442,13 +447,12 @@ impl<M: Manager> State<M> {
     }
 }
 
-/// Whether nobody has used a connection for so many nanoseconds, or others of its age were dead.
+/// Whether nobody has used a connection for long, or others of its age were dead.
 #[inline]
-pub(crate) fn needs_check<M: Manager>(loan: &Loan<Entry<M>>, validate_after: u64, suspect_before: Instant) -> bool {
-    loan.quiet_nanos() >= validate_after || loan.checked < suspect_before
-}
-
-/// What every acquire adds to the clock or compares with it is kept as that is.
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+pub(crate) fn needs_check<M: Manager>(
+    loan: &Loan<Entry<M>>,
+    validate_after: Duration,
+    suspect_before: Instant,
+) -> bool {
+    loan.quiet() >= validate_after || loan.checked < suspect_before
 }

@@ -13,7 +13,7 @@ use weir_pool_core::{Acquired, Loan, Refusal, Ticket};
 use crate::lock::Locked;
 use crate::log;
 use crate::manager::Manager;
-use crate::shared::{Entry, Shared, State, nanos};
+use crate::shared::{Entry, Shared, State};
 
 /// What a caller gets: one pointer, or why not.
 pub(crate) type Got<M> = Result<Loan<Entry<M>>, Refusal>;
@@ -81,9 +81,9 @@ impl<'a, M: Manager> Wait<'a, M> {
             (self.asked, self.deadline) = self.again.unwrap_or_else(|| {
                 let limit = match self.limit {
                     Limit::Common => state.acquire_timeout,
-                    Limit::Own(limit) => nanos(limit),
+                    Limit::Own(limit) => limit,
                 };
-                (now, now.after_nanos(limit))
+                (now, now + limit)
             });
             match state.broker.acquire(now) {
                 Acquired::Ready(mut loan) => {

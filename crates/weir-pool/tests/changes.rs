@@ -152,6 +152,31 @@ async fn nobody_is_refused_for_waiting_while_the_pool_is_suspended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn waiting_for_a_suspension_to_end_opens_nothing() {
+    let (pool, server) = pool(|builder| builder);
+    server.connect_ms.store(100, Ordering::SeqCst);
+    pool.warm_up(5, ms(1_000)).await.unwrap();
+    pool.suspend();
+    let mut callers = tokio::task::JoinSet::new();
+    // More than there are connections: the last ones wait for a use of 1 ms, when it goes on.
+    for _ in 0..8 {
+        let pool = pool.clone();
+        callers.spawn(async move { pool.with(async |_| pass(ms(1)).await).await });
+    }
+    // A change of settings calls the housekeeper.
+    for most in [100, 200, 300] {
+        pass(ms(200)).await;
+        pool.configure(|settings| settings.waiters_max(most)).unwrap();
+    }
+    pool.resume();
+    while let Some(served) = callers.join_next().await {
+        served.unwrap().unwrap();
+    }
+    pass(ms(500)).await;
+    assert_eq!(server.opened.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_cannot_wait_gets_no_connection_that_is_known_to_be_dead() {
     let (pool, server) = pool(|builder| builder);
     Server::set(&server.knows, true);

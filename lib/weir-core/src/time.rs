@@ -36,17 +36,6 @@ impl Instant {
         self.0 / 1_000_000
     }
 
-    /// The moment `nanos` nanoseconds later.
-    #[must_use]
-    pub const fn after_nanos(self, nanos: u64) -> Self {
-        Self(self.0.saturating_add(nanos))
-    }
-
-    /// Nanoseconds from `earlier` to `self`; zero if `earlier` is later. Where [`Instant::since`] would cost divisions.
-    pub const fn nanos_since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-
     /// The time from `earlier` to `self`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -322,10 +322,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
 
     fn begin_line(&mut self, now: Instant) {
         if self.line.is_empty() {
-            // How fast it moves is measured from here.
-            self.update_hold(now);
-            self.cold.line_since = Some(now);
-            self.cold.marks = [(self.sums(), now); 2];
+            self.measure_line(now);
             self.cold.latest = Instant::ZERO;
             self.cold.deadlines_fall = false;
             self.call_for_hung();
@@ -333,6 +330,13 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
                 self.line_began(now);
             }
         }
+    }
+
+    /// How fast the line moves, and for how long it stands, is measured from here.
+    fn measure_line(&mut self, now: Instant) {
+        self.update_hold(now);
+        self.cold.line_since = Some(now);
+        self.cold.marks = [(self.sums(), now); 2];
     }
 
     /// Somebody has left the line: maybe it is over.
@@ -444,7 +448,7 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     fn give_first(&mut self, loan: Loan<C>, now: Instant) -> Option<W> {
         let waiting = self.line.serve_first(Gift::Loan(loan)).ok()?;
         self.line_moved(now);
-        self.waits.record_nanos(now.nanos_since(waiting.asked));
+        self.waits.record(now.since(waiting.asked));
         if self.sheds {
             self.note_served(now.since(waiting.asked), now);
         }
@@ -621,18 +625,18 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     #[inline]
     fn end(&mut self, loan: &Loan<C>, now: Instant) -> Duration {
         let since = loan.0.since;
-        let nanos = now.nanos_since(since);
+        let held = now.since(since);
         self.begun_nanos = self.begun_nanos.wrapping_sub(since.as_nanos());
         self.uses += 1;
-        self.holds.record_nanos(nanos);
-        Duration::from_nanos(nanos)
+        self.holds.record(held);
+        held
     }
 
     /// It was held, although that was no use.
     fn end_unused(&mut self, loan: &Loan<C>, now: Instant) {
         let since = loan.0.since;
         self.begun_nanos = self.begun_nanos.wrapping_sub(since.as_nanos());
-        self.cold.unused_nanos = self.cold.unused_nanos.wrapping_add(now.nanos_since(since));
+        self.cold.unused_nanos = self.cold.unused_nanos.wrapping_add(now.since(since).as_nanos() as u64);
     }
 
     #[inline]

@@ -364,7 +364,7 @@ impl<C: Copy + Eq> Pool<C> {
         let (_, oldest) = self.slot(self.idle.oldest)?;
         let mut next = self.next_expiry;
         if self.idle_count > self.params.min_idle {
-            next = next.min(oldest.meta.idle_since.after_nanos(self.idle_nanos));
+            next = next.min(oldest.meta.idle_since + self.params.idle_timeout);
             if self.total() > self.share {
                 next = next.min(self.next_trim);
             }

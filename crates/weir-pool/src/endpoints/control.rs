@@ -437,7 +437,9 @@ impl<M: Manager> Core<M> {
     }
 
     fn publish(&self, control: &mut Control<M>) {
-        Self::weigh(control);
+        if self.settings.budget.is_some() {
+            Self::weigh(control);
+        }
         let before = self.view.load_full();
         let mut members = Vec::new();
         for (id, endpoint) in control.roster.members() {

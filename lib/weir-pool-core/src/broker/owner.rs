@@ -76,6 +76,10 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
     pub fn resume(&mut self, now: Instant, wake: &mut Vec<W>) {
         self.cold.suspended = false;
         self.set_open();
+        if !self.line.is_empty() {
+            // Until now it stood because nobody was to be served.
+            self.measure_line(now);
+        }
         if let Some(admission) = &mut self.cold.admission {
             admission.resumed(now);
         }

@@ -172,11 +172,14 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
             hold: self.cold.hold,
             ended: u32::try_from(self.uses.wrapping_sub(self.cold.marks[1].0.uses)).unwrap_or(u32::MAX),
             over: now.since(self.cold.marks[1].1),
-            lines: self
-                .cold
-                .lines
-                .saturating_add(self.cold.line_since.map_or(Duration::ZERO, |since| now.since(since))),
+            lines: self.cold.lines.saturating_add(self.line_stands_for(now)),
         }
+    }
+
+    /// For how long the present line has stood, unless nobody is served on purpose.
+    fn line_stands_for(&self, now: Instant) -> Duration {
+        let since = self.cold.line_since.filter(|_| !self.cold.suspended);
+        since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
     pub(super) fn is_down(&self, now: Instant) -> bool {

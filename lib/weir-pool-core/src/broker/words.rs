@@ -74,13 +74,7 @@ impl<C> Loan<C> {
     /// straight from another use.
     #[inline]
     pub fn quiet(&self) -> Duration {
-        Duration::from_nanos(self.quiet_nanos())
-    }
-
-    /// [`Loan::quiet`] in nanoseconds.
-    #[inline]
-    pub fn quiet_nanos(&self) -> u64 {
-        self.0.since.nanos_since(self.0.alive)
+        self.0.since.since(self.0.alive)
     }
 }
 
