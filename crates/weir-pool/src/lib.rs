@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
 #![cfg_attr(
     weir_loom,
     allow(dead_code, unused_imports, reason = "the models have no budgets, and use what they need of the rest")
@@ -29,6 +28,7 @@ mod pool;
 mod service;
 mod settings;
 mod shared;
+mod shortcut;
 mod snapshot;
 mod stats;
 mod sync;

@@ -423,7 +423,8 @@ impl Sizer {
         let was = self.saturated;
         self.saturated = self.stretched || missing > if was { SLOWER / 2.0 } else { SLOWER };
         if !self.saturated {
-            if rung == self.base {
+            // A window that is out of line may be the first one of a saturation.
+            if rung == self.base && self.shifts >= 0 {
                 self.usual_hold += if self.usual_hold == 0.0 { now.hold } else { 0.2 * (now.hold - self.usual_hold) };
             }
         } else if !self.stretched {

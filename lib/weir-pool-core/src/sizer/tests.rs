@@ -399,9 +399,38 @@ fn a_slow_statement_does_not_make_it_grow() {
 }
 
 #[test]
+fn a_lock_that_is_kept_longer_does_not_make_it_grow() {
+    let (mut runs, mut misses) = (0, Vec::new());
+    // A row that all uses change, farther away too, and work on two processors.
+    let hot = Database::new(1.0, 0.002_17, 0.020);
+    let busy = Database::new(2.0, 0.006_8, 0.008);
+    for (database, times) in [(hot, 2.45), (hot, 5.0), (Database { wait: 0.012, ..hot }, 3.0), (busy, 5.0)] {
+        for seed in 0..10 * SEEDS {
+            runs += 1;
+            let mut sizer = Sizer::new(SizerParams::new(1, 50), 2);
+            let mut world = World::new(database, Load::Callers(100), 2, seed);
+            world.run(&mut sizer, 45.0);
+            let usual = world.last(20.0).map(|(size, _)| size).max().unwrap();
+            let settled = f64::from(sizer.proposal().settled);
+            world.slow = Some((1.0, times, 0.0));
+            world.run(&mut sizer, 45.0);
+            let most = world.last(45.0).map(|(size, _)| size).max().unwrap();
+            // What was to be tried out at that moment may be a fifth above.
+            if most > usual.max((1.25 * settled).ceil() as u32) {
+                misses.push(format!(
+                    "{database:?}, {times} times, seed {seed}: {most} after {usual}, now {}",
+                    sizer.proposal()
+                ));
+            }
+        }
+    }
+    assert!(misses.len() * 50 <= runs, "{} of {runs} runs: {misses:#?}", misses.len());
+}
+
+#[test]
 fn a_database_that_changed_is_learnt_anew() {
     let mut misses = 0;
-    for seed in 0..SEEDS {
+    for seed in 0..4 * SEEDS {
         let small = Database::new(4.0, 0.004, 0.002);
         let large = Database::new(16.0, 0.004, 0.002);
         let mut sizer = Sizer::new(SizerParams::new(1, 50), 2);
@@ -431,7 +460,8 @@ fn a_database_that_changed_is_learnt_anew() {
             "seed {seed}: {settled:?} of {knees:?}"
         );
     }
-    assert!(misses * 5 <= SEEDS, "{misses} of {SEEDS}");
+    // Of 100 runs about 25 miss the mark by a connection or four after one of the three changes.
+    assert!(misses <= 6, "{misses} of {}", 4 * SEEDS);
 }
 
 fn second(size: u32) -> Interval {
