@@ -267,10 +267,11 @@ impl<M: Manager> Shared<M> {
     }
 
     #[cold]
-    fn open_shortcut(&self, state: &mut State<M>) {
+    fn open_shortcut(&self, state: &mut Locked<'_, State<M>>) {
         state.turns.opened();
-        // Who tends several pools wants to hear of each use.
-        if self.watch.is_some() || state.watches {
+        // Who tends several pools wants to hear of each use. Where threads meet at the lock, the shortcut would be closed at once,
+        // and keep them from taking turns.
+        if self.watch.is_some() || state.watches || !self.state.is_calm(state) {
             return;
         }
         let now = self.clock.now();

@@ -11,8 +11,8 @@ use std::time::Duration;
 use common::{pass, pool};
 use weir_pool::{CloseReason, Manager, Pool};
 
-/// Enough for the shortcut to be open.
-const MANY: u64 = 100;
+/// Enough for the shortcut to be open, and to have been worth it.
+const MANY: u64 = 2_000;
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -169,7 +169,7 @@ impl Manager for Opens {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_connection_is_in_one_hand_and_none_is_lost() {
     const TASKS: u64 = 4;
-    const BURSTS: u64 = 150;
+    const BURSTS: u64 = 40;
     let real = Arc::new(Real { open: AtomicU32::new(0), most: AtomicU32::new(0) });
     for max in [1, 3] {
         let pool = Pool::<Opens>::builder().max_size(max).build(Opens(Arc::clone(&real))).unwrap();
