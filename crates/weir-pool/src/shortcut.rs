@@ -23,8 +23,8 @@
 //! [`Broker::lend_aside`]: weir_pool_core::Broker::lend_aside
 //! [`State::settle`]: crate::shared::State::settle
 
-// One pointer changes hands without the lock; safe code would need a lock or a count for that (+25 ns of 40). The models
-// (`models/shortcut.rs`) try every interleaving, and see connections that are lost or in two hands.
+// One pointer changes hands without the lock and without a count of the pool's owners, which safe code would need for that. The
+// models (`models/shortcut.rs`) try every interleaving, and see connections that are lost or in two hands.
 #![allow(unsafe_code)]
 
 use std::ptr;
