@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 #![cfg_attr(
     weir_loom,
     allow(dead_code, unused_imports, reason = "the models have no budgets, and use what they need of the rest")
@@ -28,7 +29,6 @@ mod pool;
 mod service;
 mod settings;
 mod shared;
-mod shortcut;
 mod snapshot;
 mod stats;
 mod sync;

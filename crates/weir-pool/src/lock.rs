@@ -76,12 +76,6 @@ impl<T> Lock<T> {
         }
     }
 
-    /// Whether it is seldom found taken, as one who holds it sees it.
-    pub(crate) fn is_calm(&self, held: &Locked<'_, T>) -> bool {
-        let since = self.turns.load(Ordering::Relaxed).wrapping_sub(held.0.found);
-        !self.crowded.load(Ordering::Relaxed) && held.0.excess <= since
-    }
-
     #[inline]
     fn taken<'a>(&self, guard: MutexGuard<'a, Inner<T>>) -> Locked<'a, T> {
         // Nobody else writes it.
@@ -219,19 +213,6 @@ mod tests {
         found_after(&lock, 1);
         found_after(&lock, 1);
         assert!(lock.crowded.load(Ordering::Relaxed));
-        assert!(!lock.is_calm(&lock.lock()));
-    }
-
-    #[test]
-    fn it_is_calm_again_some_turns_after_it_was_found_taken() {
-        let lock = Lock::new(());
-        assert!(lock.is_calm(&lock.lock()));
-        found_after(&lock, 1);
-        assert!(!lock.is_calm(&lock.lock()));
-        for _ in 0..SELDOM {
-            drop(lock.lock());
-        }
-        assert!(lock.is_calm(&lock.lock()));
     }
 
     #[test]

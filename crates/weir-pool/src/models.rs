@@ -25,7 +25,6 @@
 //! | the end of the housekeeper is told after the idle ones were let go | `the_housekeeper_ends…`: a connection is lost |
 
 mod endpoints;
-mod shortcut;
 
 use std::convert::Infallible;
 use std::future::Future;

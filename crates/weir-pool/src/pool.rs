@@ -141,12 +141,9 @@ impl<M: Manager> Pool<M> {
         at: &'static Location<'static>,
     ) -> impl Future<Output = Result<Guard<M>, AcquireError<M::Error>>> {
         async move {
-            if let Some(loan) = self.shared.take() {
-                return self.lend(loan, at, Limit::Common, None).await;
-            }
             let mut wait = pin!(Wait::new(&self.shared, Limit::Common, None));
             match wait.as_mut().await {
-                Ok(loan) => self.lend(loan, at, Limit::Common, Some(&wait)).await,
+                Ok(loan) => self.lend(loan, at, Limit::Common, wait.times()).await,
                 Err(refusal) => Err(self.missed(refusal, wait.times().0, Some(at))),
             }
         }
@@ -167,12 +164,9 @@ impl<M: Manager> Pool<M> {
         let at = Location::caller();
         let limit = Limit::Own(limit);
         async move {
-            if let Some(loan) = self.shared.take() {
-                return self.lend(loan, at, limit, None).await;
-            }
             let mut wait = pin!(Wait::new(&self.shared, limit, None));
             match self.wait(wait.as_mut()).await {
-                Ok(loan) => self.lend(loan, at, limit, Some(&wait)).await,
+                Ok(loan) => self.lend(loan, at, limit, wait.times()).await,
                 Err(refusal) => Err(self.missed(refusal, wait.times().0, Some(at))),
             }
         }
@@ -459,7 +453,7 @@ impl<M: Manager> Pool<M> {
             Some(since) => Wait::moved(&self.shared, limit, since),
         });
         match self.wait(wait.as_mut()).await {
-            Ok(loan) => self.lend(loan, at, limit, Some(&wait)).await.map_err(Denied::Error),
+            Ok(loan) => self.lend(loan, at, limit, wait.times()).await.map_err(Denied::Error),
             Err(Refusal::TurnedAway) => Err(Denied::TurnedAway),
             Err(refusal) => Err(Denied::Error(self.missed(refusal, wait.times().0, Some(at)))),
         }
@@ -481,24 +475,21 @@ impl<M: Manager> Pool<M> {
         Err(Refusal::TimedOut)
     }
 
-    /// Lends a connection that was used a moment ago: all that is left is the manager's hook, which mostly does nothing. Without a
-    /// `wait` it came past the lock.
+    /// Lends a connection that was used a moment ago: all that is left is the manager's hook, which mostly does nothing.
     #[inline]
     async fn lend(
         &self,
         loan: Loan<Entry<M>>,
         at: &'static Location<'static>,
         limit: Limit,
-        wait: Option<&Wait<'_, M>>,
+        times: (Instant, Instant),
     ) -> Result<Guard<M>, AcquireError<M::Error>> {
         let manager = &self.shared.manager;
         self.shared.note(&loan, at);
         let fresh = loan.is_fresh();
-        let since = loan.since();
         let mut guard = Guard::new(loan);
         // What is rarely awaited is boxed: it would make the future of every caller in line larger.
         if !fresh || manager.is_broken(&mut guard) {
-            let times = self.times(wait, limit, since);
             return Box::pin(self.lend_slowly(guard, at, limit, times)).await;
         }
         guard.begin_preparing();
@@ -507,10 +498,7 @@ impl<M: Manager> Pool<M> {
             // Mostly it is done at once, and no timer is needed.
             match poll_fn(|cx| Poll::Ready(hook.as_mut().poll(cx))).await {
                 Poll::Ready(ready) => Some(ready),
-                Poll::Pending => {
-                    let (_, deadline) = self.times(wait, limit, since);
-                    Box::pin(timeout_at(self.shared.clock.at(deadline), hook)).await.ok()
-                }
+                Poll::Pending => Box::pin(timeout_at(self.shared.clock.at(times.1), hook)).await.ok(),
             }
         };
         match ready {
@@ -526,19 +514,7 @@ impl<M: Manager> Pool<M> {
             // Given up in the middle: nobody knows its state.
             None => self.shared.unsound(),
         }
-        let times = self.times(wait, limit, since);
         Box::pin(self.lend_slowly(guard, at, limit, times)).await
-    }
-
-    /// When a caller asked who has got a connection at `since`, and its deadline.
-    #[cold]
-    fn times(&self, wait: Option<&Wait<'_, M>>, limit: Limit, since: Instant) -> (Instant, Instant) {
-        let limit = match (wait, limit) {
-            (Some(wait), _) => return wait.times(),
-            (None, Limit::Own(limit)) => limit,
-            (None, Limit::Common) => self.shared.lock().acquire_timeout,
-        };
-        (since, since + limit)
     }
 
     /// Lends a connection after what has to be awaited; another one, as often as it takes, if that finds it dead.

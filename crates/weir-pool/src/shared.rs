@@ -24,7 +24,6 @@ use crate::lock::{Lock, Locked};
 use crate::log;
 use crate::manager::Manager;
 use crate::settings::Settings;
-use crate::shortcut::{KINDS, Ledger, Shortcut, Turns, Was};
 use crate::sync::{AtomicBool, Counted, Guess, Mutex, Notify};
 use crate::watch::Watch;
 use crate::window::History;
@@ -36,8 +35,6 @@ pub(crate) struct Shared<M: Manager> {
     pub(crate) manager: M,
     pub(crate) clock: Clock,
     state: Lock<State<M>>,
-    /// Past the lock.
-    shortcut: Shortcut<Entry<M>>,
     /// What the adaptive size is thought to be best.
     pub(crate) proposal: Mutex<Option<Proposal>>,
     /// Held while settings are changed.
@@ -83,11 +80,6 @@ pub(crate) struct State<M: Manager> {
     pub(crate) validate_after: Duration,
     /// As in the settings.
     pub(crate) acquire_timeout: Duration,
-    pub(crate) turns: Turns,
-    /// Of the connection in the shortcut, or that came out of it, while it is open.
-    ledger: Option<Arc<Ledger>>,
-    /// For the next time.
-    spare: Option<Arc<Ledger>>,
 }
 
 /// What is done to make a connection ready for its next user.
@@ -115,8 +107,6 @@ pub(crate) struct Entry<M: Manager> {
     pub(crate) evicted: bool,
     /// Who holds it is noted.
     pub(crate) watched: bool,
-    /// It is lent by the shortcut.
-    pub(crate) ledger: Option<Arc<Ledger>>,
     /// What users keep with the connection (prepared statements and the like), by type.
     pub(crate) extras: Extras,
 }
@@ -157,11 +147,7 @@ impl<M: Manager> Shared<M> {
                 connects: log::Connects::new(),
                 last_failure: None,
                 suspect_before: Instant::ZERO,
-                turns: Turns::new(),
-                ledger: None,
-                spare: None,
             }),
-            shortcut: Shortcut::new(),
             proposal: Mutex::new(None),
             changing: Changing::default(),
             housekeeper: Notify::new(),
@@ -175,115 +161,10 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    /// The state, with the shortcut closed. Nothing that could panic runs under the lock but the machine itself.
+    /// The state. Nothing that could panic runs under the lock but the machine itself.
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, State<M>> {
-        let mut state = self.state.lock();
-        if !self.shortcut.is_closed() {
-            state.settle(&self.shortcut, self.clock.now());
-        }
-        state
-    }
-
-    // === past the lock ===
-
-    /// The connection in the shortcut.
-    #[inline]
-    pub(crate) fn take(&self) -> Option<Loan<Entry<M>>> {
-        let mut loan = self.shortcut.take()?;
-        let now = self.clock.now();
-        match &loan.ledger {
-            Some(ledger) if now < ledger.until && now.since(loan.alive()) < ledger.quiet => ledger.begin(now),
-            _ => {
-                self.take_no_more(loan, now);
-                return None;
-            }
-        }
-        loan.lend_again(now);
-        Some(loan)
-    }
-
-    /// The connection from the shortcut must be looked at under the lock.
-    #[cold]
-    fn take_no_more(&self, mut loan: Loan<Entry<M>>, now: Instant) {
-        let mut state = self.lock();
-        state.book(&mut loan);
-        let waker = state.broker.put_away(loan, now);
-        let calls = state.broker.calls_housekeeper();
-        drop(state);
-        if calls {
-            self.call();
-        }
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// Takes back a sound connection: it goes to whoever waits, or becomes idle.
-    #[inline]
-    pub(crate) fn take_back(loan: Loan<Entry<M>>) {
-        let Some(ledger) = loan.ledger.as_deref().filter(|_| !loan.needs_reset) else {
-            return Counted::clone(&loan.shared).give_back(loan);
-        };
-        let now = loan.shared.clock.now();
-        if !loan.shared.shortcut.is_out() || now >= ledger.until {
-            return Counted::clone(&loan.shared).give_back(loan);
-        }
-        ledger.end(now.since(loan.since()));
-        Self::put_in(loan, now);
-    }
-
-    #[inline]
-    #[allow(unsafe_code, reason = "see the module of the shortcut")]
-    fn put_in(mut loan: Loan<Entry<M>>, now: Instant) {
-        loan.used(now);
-        let shortcut: *const Shortcut<Entry<M>> = &raw const loan.shared.shortcut;
-        // SAFETY: the entry keeps the pool, and with it the shortcut, for as long as it is ours.
-        if let Err(mut loan) = unsafe { Shortcut::put(shortcut, loan) } {
-            // It was closed in this moment. The use is counted already.
-            let shared = Counted::clone(&loan.shared);
-            let mut state = shared.lock();
-            state.book(&mut loan);
-            let waker = state.broker.release_told(loan, now);
-            shared.released(state, waker);
-        }
-    }
-
-    /// After a release: opens the shortcut if it is time, and tells whom it must.
-    #[inline]
-    fn released(&self, mut state: Locked<'_, State<M>>, waker: Option<Waker>) {
-        if state.turns.came_back(waker.is_some()) {
-            self.open_shortcut(&mut state);
-        }
-        let calls = state.broker.calls_housekeeper();
-        drop(state);
-        // Before the waker, which is code of an executor and may panic.
-        if calls {
-            self.call();
-        }
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    #[cold]
-    fn open_shortcut(&self, state: &mut Locked<'_, State<M>>) {
-        state.turns.opened();
-        // Who tends several pools wants to hear of each use. Where threads meet at the lock, the shortcut would be closed at once,
-        // and keep them from taking turns.
-        if self.watch.is_some() || state.watches || !self.state.is_calm(state) {
-            return;
-        }
-        let now = self.clock.now();
-        let Some(mut loan) = state.broker.lend_aside(now) else { return };
-        state.mark(&mut loan);
-        if loan.is_fresh() {
-            state.entrust(&mut loan, now);
-            self.shortcut.open(loan);
-        } else {
-            // Nobody waits.
-            let _nobody = state.broker.put_away(loan, now);
-        }
+        self.state.lock()
     }
 
     /// Changes the state, then tells whom it must.
@@ -364,42 +245,40 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    /// As [`Shared::take_back`], under the lock.
+    /// Takes back a sound connection: it goes to whoever waits, or becomes idle.
     #[inline]
-    fn give_back(&self, mut loan: Loan<Entry<M>>) {
+    pub(crate) fn give_back(&self, loan: Loan<Entry<M>>) {
         self.forget(&loan);
         let now = self.clock.now();
         let mut state = self.lock();
-        state.book(&mut loan);
         let (waker, _) = state.broker.release(loan, now);
-        self.released(state, waker);
+        let calls = state.broker.calls_housekeeper();
+        drop(state);
+        // Before the waker, which is code of an executor and may panic.
+        if calls {
+            self.call();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Takes back a connection that was not used.
-    pub(crate) fn put_back(&self, mut loan: Loan<Entry<M>>) {
+    pub(crate) fn put_back(&self, loan: Loan<Entry<M>>) {
         self.forget(&loan);
-        self.update(|state, now, wake| {
-            state.book(&mut loan);
-            wake.extend(state.broker.put_back(loan, now));
-        });
+        self.update(|state, now, wake| wake.extend(state.broker.put_back(loan, now)));
     }
 
     /// Takes back a connection that must not be used again: the housekeeper closes it.
-    pub(crate) fn discard(&self, mut loan: Loan<Entry<M>>, reason: CloseReason) {
+    pub(crate) fn discard(&self, loan: Loan<Entry<M>>, reason: CloseReason) {
         self.forget(&loan);
-        self.update(|state, now, _| {
-            state.book(&mut loan);
-            state.broker.discard(loan, reason, now);
-        });
+        self.update(|state, now, _| state.broker.discard(loan, reason, now));
     }
 
     /// Takes back a connection that never got to a user, and must not: the housekeeper closes it.
-    pub(crate) fn discard_unused(&self, mut loan: Loan<Entry<M>>) {
+    pub(crate) fn discard_unused(&self, loan: Loan<Entry<M>>) {
         self.forget(&loan);
-        self.update(|state, now, _| {
-            state.book(&mut loan);
-            state.broker.discard_unused(loan, CloseReason::Failed, now);
-        });
+        self.update(|state, now, _| state.broker.discard_unused(loan, CloseReason::Failed, now));
     }
 
     /// A connection does not answer, or not as it should: that may be the other end, of which whoever tends several pools hears.
@@ -558,66 +437,6 @@ impl<M: Manager> State<M> {
         self.broker.quota().set_max(self.settings.size(self.share));
         self.broker.set_params(self.settings.broker(self.share));
         self.broker.resized(now);
-    }
-
-    // === the shortcut ===
-
-    /// The connection goes to the shortcut.
-    fn entrust(&mut self, loan: &mut Loan<Entry<M>>, now: Instant) {
-        let mut ledger = self.spare.take().and_then(Ledger::again).unwrap_or_else(|| Arc::new(Ledger::new()));
-        if let Some(ledger) = Arc::get_mut(&mut ledger) {
-            ledger.slot = Some(loan.slot());
-            ledger.until = self.broker.expires(loan.slot());
-            ledger.quiet = self.validate_after.min(self.settings.idle_timeout.unwrap_or(Duration::MAX));
-        }
-        ledger.move_since(now);
-        loan.ledger = Some(Arc::clone(&ledger));
-        self.ledger = Some(ledger);
-    }
-
-    /// Closes the shortcut: what is in it is idle, and its uses are counted.
-    #[cold]
-    fn settle(&mut self, shortcut: &Shortcut<Entry<M>>, now: Instant) {
-        let was = shortcut.close();
-        if let Some(ledger) = self.ledger.take() {
-            self.enter(&ledger);
-            let since = ledger.since().unwrap_or(now);
-            self.broker.move_since(ledger.move_since(since), since);
-            self.turns.closed(ledger.lent());
-        }
-        if let Was::In(mut loan) = was {
-            self.book(&mut loan);
-            let nobody = self.broker.put_away(loan, now);
-            debug_assert!(nobody.is_none(), "nobody waits while it is open");
-        }
-    }
-
-    /// A connection that may be of the shortcut's comes back: what it was used for is counted, and it is like any other.
-    #[inline]
-    pub(crate) fn book(&mut self, loan: &mut Loan<Entry<M>>) {
-        if let Some(ledger) = loan.ledger.take() {
-            self.book_from(&ledger, loan);
-            self.spare = Some(ledger);
-        }
-    }
-
-    #[cold]
-    fn book_from(&mut self, ledger: &Ledger, loan: &Loan<Entry<M>>) {
-        self.enter(ledger);
-        self.broker.move_since(ledger.move_since(loan.since()), loan.since());
-    }
-
-    /// Counts what has come since it was counted last.
-    fn enter(&mut self, ledger: &Ledger) {
-        let mut holds = [(0, 0); KINDS];
-        let mut filled = 0;
-        let uses = ledger.book(|bucket, count| {
-            if let Some(place) = holds.get_mut(filled) {
-                *place = (bucket, count);
-                filled += 1;
-            }
-        });
-        self.broker.add_uses(ledger.slot, &uses, holds.into_iter().take(filled));
     }
 
     /// Notes whether the connection must be looked at before it is used.

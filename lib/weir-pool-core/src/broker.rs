@@ -14,7 +14,6 @@
 //!    the housekeeper and holds its place until then.
 
 mod admit;
-mod aside;
 mod door;
 mod owner;
 mod visits;
@@ -33,8 +32,8 @@ use crate::slot::{CloseReason, SlotId};
 use crate::waiters::{Left, Ticket, Waiters};
 use crate::{Quota, Released};
 
-pub use aside::Uses;
-pub use words::{Acquired, BrokerParams, BrokerStats, Lent, Loan, Refusal, Todo};
+use words::Lent;
+pub use words::{Acquired, BrokerParams, BrokerStats, Loan, Refusal, Todo};
 
 /// What is learnt from the uses that end is learnt over windows of at least this.
 const WINDOW: Duration = Duration::from_millis(100);

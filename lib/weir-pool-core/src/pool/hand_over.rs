@@ -135,18 +135,6 @@ impl<C: Copy + Eq> Pool<C> {
         true
     }
 
-    /// A busy connection had so many uses more than were told.
-    pub(crate) fn count_uses(&mut self, slot: SlotId, uses: u64) {
-        let Some((_, entry)) = self.entry_mut(slot) else { return };
-        entry.meta.uses = entry.meta.uses.saturating_add(u32::try_from(uses).unwrap_or(u32::MAX));
-        self.stats.reused += uses;
-    }
-
-    /// When the lifetime of a connection is over; at once for a stale id.
-    pub(crate) fn expires(&self, slot: SlotId) -> Instant {
-        self.entry(slot).map_or(Instant::ZERO, |entry| entry.meta.expires)
-    }
-
     /// The idle connections, the one used least recently first, and since when each has been idle.
     pub fn idle_oldest_first(&self) -> impl Iterator<Item = (SlotId, C, Instant)> {
         let mut at = self.idle.oldest;
