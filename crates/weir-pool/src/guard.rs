@@ -10,7 +10,7 @@ use weir_core::Instant;
 use weir_pool_core::{CloseReason, Loan};
 
 use crate::manager::{Manager, Release};
-use crate::shared::Entry;
+use crate::shared::{Entry, Shared};
 use crate::sync::Counted;
 
 /// A connection lent by a [`Pool`](crate::Pool); dropping it gives it back. Nothing is spawned and nothing awaited for that: it
@@ -33,10 +33,14 @@ impl<M: Manager> Guard<M> {
     }
 
     pub(crate) fn take_out(&mut self) -> M::Connection {
-        let Some(loan) = self.loan.take() else { unreachable!("taken only by drop") };
+        let Some(mut loan) = self.loan.take() else { unreachable!("taken only by drop") };
         let shared = Counted::clone(&loan.shared);
         shared.forget(&loan);
-        shared.update(|state, now, _| state.broker.detach(loan, now)).conn
+        let entry = shared.update(|state, now, _| {
+            state.book(&mut loan);
+            state.broker.detach(loan, now)
+        });
+        entry.conn
     }
 
     /// Closes the connection instead of giving it back: it is known to be in a bad state.
@@ -187,8 +191,7 @@ impl<M: Manager> Returning<M> {
         }
         entry.needs_reset |= verdict == Release::Reset;
         if let Some(loan) = self.0.take() {
-            let shared = Counted::clone(&loan.shared);
-            shared.give_back(loan);
+            Shared::take_back(loan);
         }
         verdict == Release::Keep
     }

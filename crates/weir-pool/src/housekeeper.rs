@@ -117,6 +117,7 @@ async fn open<M: Manager>(mut connecting: Connecting<M>) {
             connecting.ended = true;
             let (took, recovered) = shared.update(|state, now, wake| {
                 let entry = Entry {
+                    ledger: None,
                     conn,
                     shared: Counted::clone(&shared),
                     opened: now,

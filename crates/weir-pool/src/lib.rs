@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
 #![cfg_attr(
     weir_loom,
     allow(dead_code, unused_imports, reason = "the models have no budgets, and use what they need of the rest")
@@ -16,6 +15,7 @@ mod error;
 pub mod fuzz;
 mod guard;
 mod housekeeper;
+mod lend;
 mod lock;
 mod log;
 mod manager;
@@ -29,6 +29,7 @@ mod pool;
 mod service;
 mod settings;
 mod shared;
+mod shortcut;
 mod snapshot;
 mod stats;
 mod sync;

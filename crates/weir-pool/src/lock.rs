@@ -33,6 +33,10 @@ const SELDOM: u32 = 32;
 const TIMES: u32 = 16;
 const TIMES_MAX: u32 = 1 << 12;
 
+/// So many turns after it was found taken last it is not crowded, whatever is thought of it: several times what others take in the long
+/// waits of one.
+const CALM_TURNS: u32 = 1 << 12;
+
 /// See the module.
 pub(crate) struct Lock<T> {
     mutex: Mutex<Inner<T>>,
@@ -76,6 +80,14 @@ impl<T> Lock<T> {
         }
     }
 
+    /// Whether it is seldom found taken, as one who holds it sees it. That it is crowded may be of long ago: who is alone does not find
+    /// out that it is not any more.
+    pub(crate) fn is_calm(&self, held: &Locked<'_, T>) -> bool {
+        let since = self.turns.load(Ordering::Relaxed).wrapping_sub(held.0.found);
+        let enough = if self.crowded.load(Ordering::Relaxed) { CALM_TURNS } else { held.0.excess };
+        since >= enough
+    }
+
     #[inline]
     fn taken<'a>(&self, guard: MutexGuard<'a, Inner<T>>) -> Locked<'a, T> {
         // Nobody else writes it.
@@ -110,7 +122,9 @@ impl<T> Lock<T> {
                 return self.taken(guard);
             }
         }
-        self.taken(self.mutex.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.found = self.turns.load(Ordering::Relaxed);
+        self.taken(guard)
     }
 
     fn found_taken(&self, inner: &mut Inner<T>) {
@@ -126,6 +140,7 @@ impl<T> Lock<T> {
 
     /// Others took it so often in a long wait.
     fn judge(&self, inner: &mut Inner<T>, turns: u32) {
+        inner.found = self.turns.load(Ordering::Relaxed);
         if turns >= CROWDED_TURNS {
             inner.enough = TIMES;
         } else if self.crowded.swap(false, Ordering::Relaxed) {
@@ -213,6 +228,27 @@ mod tests {
         found_after(&lock, 1);
         found_after(&lock, 1);
         assert!(lock.crowded.load(Ordering::Relaxed));
+        assert!(!lock.is_calm(&lock.lock()));
+    }
+
+    #[test]
+    fn it_is_calm_again_some_turns_after_it_was_found_taken() {
+        let lock = Lock::new(());
+        assert!(lock.is_calm(&lock.lock()));
+        found_after(&lock, 1);
+        assert!(!lock.is_calm(&lock.lock()));
+        for _ in 0..SELDOM {
+            drop(lock.lock());
+        }
+        assert!(lock.is_calm(&lock.lock()));
+        // Crowded of long ago.
+        found_after(&lock, 1);
+        lock.crowded.store(true, Ordering::Relaxed);
+        assert!(!lock.is_calm(&lock.lock()));
+        for _ in 0..CALM_TURNS {
+            drop(lock.lock());
+        }
+        assert!(lock.is_calm(&lock.lock()));
     }
 
     #[test]

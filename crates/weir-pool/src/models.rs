@@ -25,10 +25,11 @@
 //! | the end of the housekeeper is told after the idle ones were let go | `the_housekeeper_ends…`: a connection is lost |
 
 mod endpoints;
+mod shortcut;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -38,6 +39,7 @@ use loom::future::block_on;
 use loom::thread::{JoinHandle, spawn};
 
 use crate::clock::Clock;
+use crate::settings::Settings;
 use crate::{Builder, Guard, Manager, Pool, Refused};
 
 const PREEMPTIONS: usize = 2;
@@ -97,11 +99,29 @@ impl Manager for Client {
 fn pool(max: u32) -> (Arc<Server>, Pool<Client>, JoinHandle<()>) {
     let server = Arc::new(Server::default());
     let client = Client(Arc::clone(&server), max);
-    let settings = Builder::new().max_size(max).min_idle(0).idle_timeout(None).max_lifetime(None).keepalive(None);
-    let settings = settings.validate_after(None).check().unwrap();
-    let (pool, housekeeper) = Pool::with_housekeeper(client, settings, Clock::new(false), None);
+    let (pool, housekeeper) = Pool::with_housekeeper(client, settings(max), Clock::new(false), None);
     let housekeeper = spawn(move || block_on(housekeeper));
     (server, pool, housekeeper)
+}
+
+/// A pool of one connection, which is lent, and its housekeeper, which runs when it is polled.
+fn by_hand() -> (Arc<Server>, Pool<Client>, Pin<Box<dyn Future<Output = ()>>>, Guard<Client>) {
+    let server = Arc::new(Server::default());
+    let (pool, housekeeper) =
+        Pool::with_housekeeper(Client(Arc::clone(&server), 1), settings(1), Clock::new(false), None);
+    let mut housekeeper: Pin<Box<dyn Future<Output = ()>>> = Box::pin(housekeeper);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut asks = Box::pin(pool.acquire());
+    assert!(asks.as_mut().poll(&mut cx).is_pending());
+    assert!(housekeeper.as_mut().poll(&mut cx).is_pending());
+    let Poll::Ready(Ok(first)) = asks.as_mut().poll(&mut cx) else { panic!("it was opened") };
+    drop(asks);
+    (server, pool, housekeeper, first)
+}
+
+fn settings(max: u32) -> Settings {
+    let settings = Builder::new().max_size(max).min_idle(0).idle_timeout(None).max_lifetime(None).keepalive(None);
+    settings.validate_after(None).check().unwrap()
 }
 
 /// Holds a connection: nobody else does.
@@ -248,18 +268,7 @@ fn the_last_handle_goes_while_a_connection_comes_back() {
 #[test]
 fn the_housekeeper_ends_while_a_connection_comes_back() {
     model(|| {
-        let server = Arc::new(Server::default());
-        let settings = Builder::new().max_size(1).min_idle(0).idle_timeout(None).max_lifetime(None).keepalive(None);
-        let settings = settings.validate_after(None).check().unwrap();
-        let (pool, housekeeper) =
-            Pool::with_housekeeper(Client(Arc::clone(&server), 1), settings, Clock::new(false), None);
-        let mut housekeeper = Box::pin(housekeeper);
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut asks = Box::pin(pool.acquire());
-        assert!(asks.as_mut().poll(&mut cx).is_pending());
-        assert!(housekeeper.as_mut().poll(&mut cx).is_pending());
-        let Poll::Ready(Ok(first)) = asks.as_mut().poll(&mut cx) else { panic!("it was opened") };
-        drop(asks);
+        let (server, pool, housekeeper, first) = by_hand();
         let user = spawn(move || drop(first));
         let other = pool.clone();
         let waiter = spawn(move || match block_on(other.acquire()) {

@@ -24,6 +24,7 @@ use crate::lock::{Lock, Locked};
 use crate::log;
 use crate::manager::Manager;
 use crate::settings::Settings;
+use crate::shortcut::{Aside, Ledger, Shortcut};
 use crate::sync::{AtomicBool, Counted, Guess, Mutex, Notify};
 use crate::watch::Watch;
 use crate::window::History;
@@ -35,6 +36,8 @@ pub(crate) struct Shared<M: Manager> {
     pub(crate) manager: M,
     pub(crate) clock: Clock,
     state: Lock<State<M>>,
+    /// Past the lock.
+    pub(crate) shortcut: Shortcut<Entry<M>>,
     /// What the adaptive size is thought to be best.
     pub(crate) proposal: Mutex<Option<Proposal>>,
     /// Held while settings are changed.
@@ -53,7 +56,7 @@ pub(crate) struct Shared<M: Manager> {
     /// Tells that the pool is closed and empty.
     pub(crate) emptied: Notify,
     /// Calls the one who tends several pools, if this is one of them, when its evidence has changed.
-    watch: Option<Arc<Watch>>,
+    pub(crate) watch: Option<Arc<Watch>>,
     /// What the pool was like in the last seconds. Never locked together with the state.
     pub(crate) history: Mutex<History>,
 }
@@ -80,6 +83,10 @@ pub(crate) struct State<M: Manager> {
     pub(crate) validate_after: Duration,
     /// As in the settings.
     pub(crate) acquire_timeout: Duration,
+    /// Of the shortcut.
+    pub(crate) aside: Aside,
+    /// `Stats::busy` as it was told last: a use that ends in the moment of a reading may be missing in it.
+    pub(crate) told_busy: u64,
 }
 
 /// What is done to make a connection ready for its next user.
@@ -107,6 +114,8 @@ pub(crate) struct Entry<M: Manager> {
     pub(crate) evicted: bool,
     /// Who holds it is noted.
     pub(crate) watched: bool,
+    /// It is lent by the shortcut.
+    pub(crate) ledger: Option<Arc<Ledger>>,
     /// What users keep with the connection (prepared statements and the like), by type.
     pub(crate) extras: Extras,
 }
@@ -147,7 +156,10 @@ impl<M: Manager> Shared<M> {
                 connects: log::Connects::new(),
                 last_failure: None,
                 suspect_before: Instant::ZERO,
+                aside: Aside::new(),
+                told_busy: 0,
             }),
+            shortcut: Shortcut::new(),
             proposal: Mutex::new(None),
             changing: Changing::default(),
             housekeeper: Notify::new(),
@@ -161,10 +173,33 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    /// The state. Nothing that could panic runs under the lock but the machine itself.
+    /// The state, with the shortcut closed. Nothing that could panic runs under the lock but the machine itself.
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, State<M>> {
-        self.state.lock()
+        let mut state = self.state.lock();
+        if !self.shortcut.is_closed() {
+            state.settle(&self.shortcut, self.clock.now());
+        }
+        state
+    }
+
+    /// Tells whom it must after a release, or the like.
+    #[inline]
+    pub(crate) fn released(&self, mut state: Locked<'_, State<M>>, waker: Option<Waker>) {
+        let calls = state.broker.calls_housekeeper();
+        drop(state);
+        // Before the waker, which is code of an executor and may panic.
+        if calls {
+            self.call();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether threads seldom meet at the lock.
+    pub(crate) fn is_calm(&self, state: &Locked<'_, State<M>>) -> bool {
+        self.state.is_calm(state)
     }
 
     /// Changes the state, then tells whom it must.
@@ -245,40 +280,43 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    /// Takes back a sound connection: it goes to whoever waits, or becomes idle.
+    /// As [`Shared::take_back`], under the lock.
     #[inline]
-    pub(crate) fn give_back(&self, loan: Loan<Entry<M>>) {
+    pub(crate) fn give_back(&self, mut loan: Loan<Entry<M>>) {
         self.forget(&loan);
         let now = self.clock.now();
         let mut state = self.lock();
+        state.book(&mut loan);
         let (waker, _) = state.broker.release(loan, now);
-        let calls = state.broker.calls_housekeeper();
-        drop(state);
-        // Before the waker, which is code of an executor and may panic.
-        if calls {
-            self.call();
-        }
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.came_back(&mut state, waker.is_some());
+        self.released(state, waker);
     }
 
     /// Takes back a connection that was not used.
-    pub(crate) fn put_back(&self, loan: Loan<Entry<M>>) {
+    pub(crate) fn put_back(&self, mut loan: Loan<Entry<M>>) {
         self.forget(&loan);
-        self.update(|state, now, wake| wake.extend(state.broker.put_back(loan, now)));
+        self.update(|state, now, wake| {
+            state.book(&mut loan);
+            wake.extend(state.broker.put_back(loan, now));
+        });
     }
 
     /// Takes back a connection that must not be used again: the housekeeper closes it.
-    pub(crate) fn discard(&self, loan: Loan<Entry<M>>, reason: CloseReason) {
+    pub(crate) fn discard(&self, mut loan: Loan<Entry<M>>, reason: CloseReason) {
         self.forget(&loan);
-        self.update(|state, now, _| state.broker.discard(loan, reason, now));
+        self.update(|state, now, _| {
+            state.book(&mut loan);
+            state.broker.discard(loan, reason, now);
+        });
     }
 
     /// Takes back a connection that never got to a user, and must not: the housekeeper closes it.
-    pub(crate) fn discard_unused(&self, loan: Loan<Entry<M>>) {
+    pub(crate) fn discard_unused(&self, mut loan: Loan<Entry<M>>) {
         self.forget(&loan);
-        self.update(|state, now, _| state.broker.discard_unused(loan, CloseReason::Failed, now));
+        self.update(|state, now, _| {
+            state.book(&mut loan);
+            state.broker.discard_unused(loan, CloseReason::Failed, now);
+        });
     }
 
     /// A connection does not answer, or not as it should: that may be the other end, of which whoever tends several pools hears.

@@ -57,9 +57,11 @@ impl Stats {
 impl<M: Manager> Shared<M> {
     pub(crate) fn stats(&self) -> Stats {
         let now = self.clock.now();
-        let state = self.lock();
+        let mut state = self.lock();
+        let stats = state.broker.stats(now);
+        state.told_busy = state.told_busy.max(stats.busy_nanos);
+        let busy = Duration::from_nanos(state.told_busy);
         let broker = &state.broker;
-        let stats = broker.stats(now);
         let (mut waits, holds, connects) = (broker.waits().clone(), broker.holds().clone(), broker.connects().clone());
         let closed = CloseReason::ALL.map(|reason| broker.closed_for(reason));
         let leaks = state.leaks;
@@ -74,7 +76,7 @@ impl<M: Manager> Shared<M> {
             refused: stats.refused,
             shed: stats.refused_shed,
             uses: stats.uses,
-            busy: Duration::from_nanos(stats.busy_nanos),
+            busy,
             waits,
             holds,
             connects,

@@ -11,7 +11,7 @@ pub(crate) use std::sync::atomic::AtomicBool as Guess;
 #[cfg(not(weir_loom))]
 mod real {
     pub(crate) use arc_swap::ArcSwap as Published;
-    pub(crate) use std::sync::atomic::AtomicBool;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
     pub(crate) use std::sync::{Arc as Counted, Mutex, MutexGuard};
     pub(crate) use tokio::runtime::Handle as Runtime;
     pub(crate) use tokio::spawn;

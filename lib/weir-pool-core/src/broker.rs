@@ -14,6 +14,7 @@
 //!    the housekeeper and holds its place until then.
 
 mod admit;
+mod aside;
 mod door;
 mod owner;
 mod visits;
@@ -32,8 +33,8 @@ use crate::slot::{CloseReason, SlotId};
 use crate::waiters::{Left, Ticket, Waiters};
 use crate::{Quota, Released};
 
-use words::Lent;
-pub use words::{Acquired, BrokerParams, BrokerStats, Loan, Refusal, Todo};
+pub use aside::Uses;
+pub use words::{Acquired, BrokerParams, BrokerStats, Lent, Loan, Refusal, Todo};
 
 /// What is learnt from the uses that end is learnt over windows of at least this.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -260,9 +261,15 @@ impl<C, W, Q: Quota> Broker<C, W, Q> {
         if !self.line.is_empty() || !self.open {
             return None;
         }
+        let loan = self.lend_if(now, is_fit)?;
+        self.unwaited += 1;
+        Some(loan)
+    }
+
+    /// The connection that was used last, if it is idle and fit.
+    fn lend_if(&mut self, now: Instant, is_fit: impl FnOnce(&mut Loan<C>) -> bool) -> Option<Loan<C>> {
         let mut loan = self.lend_idle(now)?;
         if is_fit(&mut loan) {
-            self.unwaited += 1;
             return Some(loan);
         }
         self.leave_idle(loan);

@@ -75,6 +75,26 @@ impl Histogram {
         self.counts[0] += n;
     }
 
+    /// Adds `n` to a bucket ([`Histogram::bucket`]), for an owner who has counted them elsewhere; their sum and the longest of them
+    /// are added by [`Histogram::add_total`]. A bucket that does not exist is ignored.
+    pub fn add(&mut self, bucket: usize, n: u64) {
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += n;
+        }
+    }
+
+    /// See [`Histogram::add`].
+    pub fn add_total(&mut self, sum_nanos: u64, max_nanos: u64) {
+        self.sum_nanos = self.sum_nanos.wrapping_add(sum_nanos);
+        self.max_nanos = self.max_nanos.max(max_nanos);
+    }
+
+    /// The bucket of a duration; below [`BUCKETS`].
+    #[inline]
+    pub const fn bucket(nanos: u64) -> usize {
+        bucket(nanos)
+    }
+
     /// How many were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()

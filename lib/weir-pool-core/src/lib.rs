@@ -21,7 +21,7 @@ mod slot;
 mod waiters;
 
 pub use admission::{Admission, AdmissionParams, Line};
-pub use broker::{Acquired, Broker, BrokerParams, BrokerStats, Loan, Refusal, Todo};
+pub use broker::{Acquired, Broker, BrokerParams, BrokerStats, Lent, Loan, Refusal, Todo, Uses};
 pub use histogram::{BUCKETS, Histogram, SUB};
 pub use human::HumanTime;
 pub use keep_alive::FORGET_AFTER;

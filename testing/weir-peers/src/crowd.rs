@@ -75,11 +75,17 @@ impl Crowd {
             use_it(&guard, 0, self.query).await.unwrap();
             guards.push(guard);
         }
-        drop(guards);
         let over = Arc::new(AtomicBool::new(false));
         let tasks: Vec<_> = (0..self.tasks)
             .map(|number| tokio::spawn(work(pool.clone(), Arc::clone(&over), number, self.query)))
             .collect();
+        // All are in line before the first is served: who is served before another has begun is served once more than that.
+        let spawned = Instant::now();
+        while pool.snapshot().pending < self.tasks {
+            assert!(spawned.elapsed() < Duration::from_secs(30), "not all get in line: {}", pool.snapshot());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(guards);
         tokio::time::sleep(self.time).await;
         over.store(true, Ordering::SeqCst);
         let mut tallies = Vec::new();

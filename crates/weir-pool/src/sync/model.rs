@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex as Unseen};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-pub(crate) use loom::sync::atomic::AtomicBool;
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 pub(crate) use loom::sync::{Arc as Counted, Mutex, MutexGuard};
 use tokio::time::Instant;
 

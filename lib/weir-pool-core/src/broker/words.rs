@@ -46,9 +46,9 @@ impl Default for BrokerParams {
 #[must_use = "a connection that is not given back holds its place for ever"]
 pub struct Loan<C>(pub(super) Box<Lent<C>>);
 
-/// A connection with what is known of it.
+/// A connection with what is known of it: what a [`Loan`] points to.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Lent<C> {
+pub struct Lent<C> {
     pub(super) slot: SlotId,
     /// Since when it is lent (or was, last).
     pub(super) since: Instant,
@@ -68,6 +68,30 @@ impl<C> Loan<C> {
     #[inline]
     pub fn since(&self) -> Instant {
         self.0.since
+    }
+
+    /// When it was last known to be alive: at its last use, check or connect.
+    #[inline]
+    pub fn alive(&self) -> Instant {
+        self.0.alive
+    }
+
+    /// What it points to.
+    #[inline]
+    pub fn lent(&self) -> &Lent<C> {
+        &self.0
+    }
+
+    /// What it points to, for an owner who keeps pointers. [`Loan::from_box`] undoes it.
+    #[inline]
+    pub fn into_box(self) -> Box<Lent<C>> {
+        self.0
+    }
+
+    /// Undoes [`Loan::into_box`].
+    #[inline]
+    pub fn from_box(lent: Box<Lent<C>>) -> Self {
+        Self(lent)
     }
 
     /// For how long nothing had shown that it is alive when it was lent: since its last use, check or connect. Zero if it came

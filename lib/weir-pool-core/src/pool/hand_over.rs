@@ -135,6 +135,25 @@ impl<C: Copy + Eq> Pool<C> {
         true
     }
 
+    /// A busy connection had so many uses more than were told.
+    pub(crate) fn count_uses(&mut self, slot: SlotId, uses: u64) {
+        let Some((_, entry)) = self.entry_mut(slot) else { return };
+        entry.meta.uses = entry.meta.uses.saturating_add(u32::try_from(uses).unwrap_or(u32::MAX));
+        self.stats.reused += uses;
+    }
+
+    /// A busy connection was taken for what is no use.
+    pub(crate) fn forget_use(&mut self, slot: SlotId) {
+        let Some((_, entry)) = self.entry_mut(slot) else { return };
+        entry.meta.uses = entry.meta.uses.saturating_sub(1);
+        self.stats.reused = self.stats.reused.saturating_sub(1);
+    }
+
+    /// When the lifetime of a connection is over; at once for a stale id.
+    pub(crate) fn expires(&self, slot: SlotId) -> Instant {
+        self.entry(slot).map_or(Instant::ZERO, |entry| entry.meta.expires)
+    }
+
     /// The idle connections, the one used least recently first, and since when each has been idle.
     pub fn idle_oldest_first(&self) -> impl Iterator<Item = (SlotId, C, Instant)> {
         let mut at = self.idle.oldest;
