@@ -30,6 +30,7 @@ pub mod java;
 pub mod load;
 pub mod options;
 pub mod peers;
+pub mod place;
 pub mod rank;
 pub mod report;
 pub mod run;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::Outcome;
 use crate::cell::{USES, Use};
 use crate::peers::{self, PEERS, Peer};
+use crate::place::Place;
 
 /// The text of `--help`.
 pub const HELP: &str = "\
@@ -30,6 +31,8 @@ usage: cargo run --release -p bench-pool -- [VERB] [OPTIONS]
   --warm-up TIME    load before it, default 300ms
   --java-warm-up TIME  the same for HikariCP, default 4s
   --delay TIME      what the stub server takes for an answer, in whole milliseconds, default 0ms
+  --place WHERE     which processors the pools and the stub server run on: free (default: the scheduler's choice), together
+                    (all on the first), apart (the stub server on the last, the pools on the others)
   --threads-max N   cells of r2d2 and HikariCP with more threads are not run, default 5000
   --quick           one round, windows of 200 ms: does everything work?
   --markdown FILE   all figures as tables
@@ -82,6 +85,8 @@ pub struct Options {
     pub java_warm_up: Duration,
     /// What the stub server takes.
     pub delay: Duration,
+    /// Which processors things run on.
+    pub place: Place,
     /// Most threads of a cell.
     pub threads_max: usize,
     /// Where to write tables.
@@ -105,6 +110,7 @@ impl Default for Options {
             warm_up: Duration::from_millis(300),
             java_warm_up: Duration::from_secs(4),
             delay: Duration::ZERO,
+            place: Place::Free,
             threads_max: 5_000,
             markdown: None,
             json: None,
@@ -140,6 +146,7 @@ impl Options {
                 "--warm-up" => options.warm_up = time(value()?)?,
                 "--java-warm-up" => options.java_warm_up = time(value()?)?,
                 "--delay" => options.delay = time(value()?)?,
+                "--place" => options.place = Place::parse(value()?)?,
                 "--threads-max" => options.threads_max = number(arg, value()?, 100_000)? as usize,
                 "--markdown" => options.markdown = Some(value()?.into()),
                 "--json" => options.json = Some(value()?.into()),
@@ -202,6 +209,7 @@ mod tests {
         let spike = parse("spike --peers r2d2 --rounds 2").unwrap();
         assert_eq!((spike.verb, spike.rounds), (Verb::Spike, 2));
         assert_eq!(parse("--quick").unwrap().rounds, 1);
+        assert_eq!(parse("--place apart").unwrap().place, Place::Apart);
     }
 
     #[test]
@@ -215,6 +223,7 @@ mod tests {
             ("--window 1", "300ms"),
             ("--window 0s", "longer than nothing"),
             ("--window -1s", "300ms"),
+            ("--place here", "together or apart"),
             ("--fast", "unknown option"),
             ("surge", "no verb"),
         ] {
