@@ -74,7 +74,9 @@ pub fn start_on(place: Place, side: Side, processors: &[usize]) -> Outcome {
     }
     let chosen = place.choose(side, processors).ok_or("--place apart needs two processors")?;
     let mut set = CpuSet::new();
-    chosen.iter().for_each(|&cpu| set.set(cpu));
+    for &cpu in chosen {
+        set.set(cpu);
+    }
     sched_setaffinity(None, &set).map_err(|e| format!("processors {chosen:?}: {e}"))
 }
 

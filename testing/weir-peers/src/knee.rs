@@ -109,9 +109,20 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Of two times that are as long as each other.
-    fn mean(self, other: Self) -> Self {
-        Self { rate: f64::midpoint(self.rate, other.rate), hold: (self.hold + other.hold) / 2 }
+    /// Of times that are as long as each other.
+    fn mean(rates: &[Self]) -> Self {
+        let count = rates.len().max(1);
+        Self {
+            rate: rates.iter().map(|rate| rate.rate).sum::<f64>() / count as f64,
+            hold: rates.iter().map(|rate| rate.hold).sum::<Duration>() / count as u32,
+        }
+    }
+
+    /// The standard error of that mean, in uses a second.
+    fn error(rates: &[Self]) -> f64 {
+        let (count, mean) = (rates.len() as f64, Self::mean(rates).rate);
+        let squares: f64 = rates.iter().map(|rate| (rate.rate - mean).powi(2)).sum();
+        (squares / (count * (count - 1.0)).max(1.0)).sqrt()
     }
 }
 
@@ -246,29 +257,51 @@ async fn ask(guard: &Guard<Postgres>, statement: &str) -> Result<(), tokio_postg
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sweep {
     /// Sizes, upwards, with what was done.
-    pub points: Vec<(u32, Rate)>,
+    pub points: Vec<Point>,
+}
+
+/// What was done with a size, each time that it was tried.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Point {
+    /// The size.
+    pub size: u32,
+    /// On average.
+    pub mean: Rate,
+    /// The standard error of the rate, in uses a second.
+    pub error: f64,
+}
+
+impl Point {
+    fn of(size: u32, rates: &[Rate]) -> Self {
+        Self { size, mean: Rate::mean(rates), error: Rate::error(rates) }
+    }
 }
 
 impl Sweep {
-    /// Tries each size for `each`, upwards and then downwards, so that what drifts does not bend the curve. Then sizes between the
-    /// knee and the size below it, until there are none or they are less than a twentieth apart: a knee between two sizes that
-    /// are far from each other would be a matter of which were tried.
+    /// Tries each size for `each`, upwards and then downwards, so that what drifts does not bend the curve; and that `passes` times. Then
+    /// sizes between the knee and the size below it, until there are none or they are less than a twentieth apart: a knee between two
+    /// sizes that are far from each other would be a matter of which were tried.
     ///
     /// # Errors
     /// If the pool does not take a size.
-    pub async fn run(callers: &Callers, sizes: &[u32], each: Duration) -> Result<Self, SettingsError> {
-        let mut points: Vec<(u32, Rate)> = Vec::new();
-        for size in sizes {
-            points.push((*size, callers.rate_with(*size, each / 2).await?));
+    pub async fn run(callers: &Callers, sizes: &[u32], each: Duration, passes: u32) -> Result<Self, SettingsError> {
+        let mut seen: Vec<(u32, Vec<Rate>)> = sizes.iter().map(|size| (*size, Vec::new())).collect();
+        for _ in 0..passes {
+            for (size, rates) in &mut seen {
+                rates.push(callers.rate_with(*size, each / 2).await?);
+            }
+            for (size, rates) in seen.iter_mut().rev() {
+                rates.push(callers.rate_with(*size, each / 2).await?);
+            }
         }
-        for (size, point) in points.iter_mut().rev() {
-            *point = point.mean(callers.rate_with(*size, each / 2).await?);
-        }
-        let mut sweep = Self { points };
+        let mut sweep = Self { points: seen.iter().map(|(size, rates)| Point::of(*size, rates)).collect() };
         while let Some(size) = sweep.between(KEEP) {
-            let point = callers.rate_with(size, each / 2).await?.mean(callers.rate_with(size, each / 2).await?);
-            let at = sweep.points.partition_point(|(known, _)| *known < size);
-            sweep.points.insert(at, (size, point));
+            let mut rates = Vec::new();
+            for _ in 0..2 * passes {
+                rates.push(callers.rate_with(size, each / 2).await?);
+            }
+            let at = sweep.points.partition_point(|point| point.size < size);
+            sweep.points.insert(at, Point::of(size, &rates));
         }
         Ok(sweep)
     }
@@ -276,29 +309,30 @@ impl Sweep {
     /// The size in the middle between the knee and the one below it, unless that is near enough.
     fn between(&self, keep: f64) -> Option<u32> {
         let knee = self.knee(keep);
-        let below = self.points.iter().map(|(size, _)| *size).take_while(|size| *size < knee).last()?;
+        let below = self.points.iter().map(|point| point.size).take_while(|size| *size < knee).last()?;
         let gap = knee - below;
         (gap > 1 && gap * 20 > knee).then_some(u32::midpoint(below, knee))
     }
 
     /// The best size and its rate.
     pub fn best(&self) -> (u32, f64) {
-        self.points.iter().map(|(size, rate)| (*size, rate.rate)).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((1, 0.0))
+        let rates = self.points.iter().map(|point| (point.size, point.mean.rate));
+        rates.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((1, 0.0))
     }
 
     /// The smallest size with this share of the best throughput.
     pub fn knee(&self, keep: f64) -> u32 {
         let (most, best) = self.best();
-        self.points.iter().find(|(_, rate)| rate.rate >= keep * best).map_or(most, |(size, _)| *size)
+        self.points.iter().find(|point| point.mean.rate >= keep * best).map_or(most, |point| point.size)
     }
 }
 
 impl std::fmt::Display for Sweep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (_, best) = self.best();
-        for (size, Rate { rate, hold }) in &self.points {
-            let hold = hold.as_secs_f64() * 1e3;
-            writeln!(f, "{size:4} connections {rate:8.1}/s {:6.1} %  {hold:7.2} ms a use", 100.0 * rate / best)?;
+        for Point { size, mean: Rate { rate, hold }, error } in &self.points {
+            let (hold, share, error) = (hold.as_secs_f64() * 1e3, 100.0 * rate / best, 100.0 * error / best);
+            writeln!(f, "{size:4} connections {rate:8.1}/s {share:6.1} % (±{error:.1})  {hold:7.2} ms a use")?;
         }
         write!(f, "knee: {} (97 % of the best), {} (95 %)", self.knee(KEEP), self.knee(0.95))
     }
@@ -337,8 +371,18 @@ mod tests {
     use super::*;
 
     fn sweep(points: &[(u32, f64)]) -> Sweep {
-        let point = |(size, rate): &(u32, f64)| (*size, Rate { rate: *rate, hold: Duration::ZERO });
+        let point = |(size, rate): &(u32, f64)| Point::of(*size, &[Rate { rate: *rate, hold: Duration::ZERO }]);
         Sweep { points: points.iter().map(point).collect() }
+    }
+
+    #[test]
+    fn a_point_knows_its_mean_and_how_far_to_trust_it() {
+        let rates = [90.0, 100.0, 110.0].map(|rate| Rate { rate, hold: Duration::from_millis(rate as u64) });
+        let point = Point::of(7, &rates);
+        assert_eq!(point.mean, rates[1]);
+        // Variance 100, of the mean a third of that.
+        assert!((point.error - (100.0_f64 / 3.0).sqrt()).abs() < 1e-9, "{}", point.error);
+        assert!(Point::of(7, &rates[..1]).error.abs() < 1e-9);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub use canary::Canary;
 pub use crowd::{Crowd, Figures};
 pub use full::full_server;
 pub use hole::{HoleFigures, black_hole, join};
-pub use knee::{BOUNDS, Callers, KEEP, Rate, Second, Settled, Sweep, Workload};
+pub use knee::{BOUNDS, Callers, KEEP, Point, Rate, Second, Settled, Sweep, Workload};
 pub use load::Load;
 pub use overload::{Outcome, Overload, capacity, echo_pool};
 pub use shares::{LOADS, Member, Phase, Split, Waits};

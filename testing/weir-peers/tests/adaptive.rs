@@ -30,7 +30,7 @@ async fn static_rate(server: &Server, size: u32) -> f64 {
 async fn finds_the_knee(from: u32) {
     let server = server();
     let callers = Callers::start(&server, Workload::Hot, SIZES[0], None).unwrap();
-    let sweep = Sweep::run(&callers, &SIZES, Duration::from_secs(1)).await.unwrap();
+    let sweep = Sweep::run(&callers, &SIZES, Duration::from_secs(1), 1).await.unwrap();
     callers.end().await;
     let (size, before) = sweep.best();
     let callers = adaptive(&server, from);

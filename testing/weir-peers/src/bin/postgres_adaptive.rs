@@ -1,5 +1,5 @@
 //! A pool that finds its size, and callers at twice the capacity, on a PostgreSQL that it starts itself:
-//! `cargo run --release -p weir-peers --bin postgres_adaptive -- MODE [WORKLOAD [TIMES]]`.
+//! `cargo run --release -p weir-peers --bin postgres_adaptive -- MODE [WORKLOAD [TIMES [PASSES]]]`.
 //!
 //! - `sweep`: throughput and time of a use by size, and the knee.
 //! - `adapt`: a sweep, then the pool from 2 and from 50 connections, 60 s each; where it is in the 15 s after that, against the
@@ -9,8 +9,9 @@
 //!   of 5, 20 and 200 ms.
 //! - `all`: all of that.
 //!
-//! WORKLOAD is `hot`, `contended` or `work` (all of them if not given), TIMES how often `adapt` and `slow` are repeated. Each bar is
-//! followed by `holds` or `does not hold`; the exit code is 1 if one does not.
+//! WORKLOAD is `hot`, `contended` or `work` (all of them if not given), TIMES how often `adapt` (after its sweep) and `slow` are
+//! repeated, PASSES how often the sweep tries all sizes: each time for 2 s upwards and 2 s downwards (1 if not given; a flat curve needs
+//! more). Each bar is followed by `holds` or `does not hold`; the exit code is 1 if one does not.
 #![allow(clippy::print_stdout, reason = "printing is what it does")]
 
 use std::error::Error;
@@ -23,12 +24,13 @@ use weir_test::Postgres as Server;
 
 type Failure = Box<dyn Error>;
 
-const SIZES: [u32; 14] = [2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 17, 25, 50];
+const SIZES: [u32; 16] = [2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 17, 20, 25, 35, 50];
 /// Sessions that each server has room for.
 const SETTINGS: [&str; 1] = ["max_connections=120"];
 
 /// What was asked for.
 struct Run {
+    passes: u32,
     held: u32,
     missed: u32,
 }
@@ -43,16 +45,16 @@ impl Run {
         let server = Server::run(&SETTINGS);
         workload.prepare(&server);
         let callers = Callers::start(&server, workload, SIZES[0], None)?;
-        let sweep = Sweep::run(&callers, &SIZES, Duration::from_secs(4)).await?;
+        let sweep = Sweep::run(&callers, &SIZES, Duration::from_secs(4), self.passes).await?;
         println!("{}: throughput by size\n{sweep}", workload.name());
         callers.end().await;
         Ok((server, sweep))
     }
 
     async fn adapt(&mut self, workload: Workload, times: u32) -> Result<(), Failure> {
+        let (server, sweep) = self.sweep(workload).await?;
+        let knee = sweep.knee(KEEP);
         for _ in 0..times {
-            let (server, sweep) = self.sweep(workload).await?;
-            let knee = sweep.knee(KEEP);
             for from in [BOUNDS.0, BOUNDS.1] {
                 let before = static_rate(&server, workload, sweep.best().0).await?;
                 let callers = Callers::start(&server, workload, from, Some(Adaptive::set(BOUNDS.0..=BOUNDS.1)))?;
@@ -163,8 +165,8 @@ fn say(number: u32, second: &Second, reason: &str) {
     );
 }
 
-async fn run(mode: &str, workloads: &[Workload], times: u32) -> Result<Run, Failure> {
-    let mut run = Run { held: 0, missed: 0 };
+async fn run(mode: &str, workloads: &[Workload], times: u32, passes: u32) -> Result<Run, Failure> {
+    let mut run = Run { passes, held: 0, missed: 0 };
     let all = mode == "all";
     if !["sweep", "adapt", "slow", "admit", "all"].contains(&mode) {
         return Err(format!("no mode {mode:?}: sweep, adapt, slow, admit or all").into());
@@ -196,9 +198,10 @@ fn main() -> Result<ExitCode, Failure> {
             vec![known.ok_or_else(|| format!("no workload {name:?}: hot, contended or work"))?]
         }
     };
-    let times = args.next().map_or(Ok(1), |times| times.parse())?;
+    let mut number = || args.next().map_or(Ok(1), |number| number.parse::<u32>());
+    let (times, passes) = (number()?, number()?.max(1));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let run = runtime.block_on(run(&mode, &workloads, times))?;
+    let run = runtime.block_on(run(&mode, &workloads, times, passes))?;
     println!("{} bars hold, {} do not", run.held, run.missed);
     Ok(if run.missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
