@@ -32,7 +32,7 @@ usage: cargo run --release -p bench-pool -- [VERB] [OPTIONS]
   --java-warm-up TIME  the same for HikariCP, default 4s
   --delay TIME      what the stub server takes for an answer, in whole milliseconds, default 0ms
   --place WHERE     which processors the pools and the stub server run on: free (default: the scheduler's choice), together
-                    (all on the first), apart (the stub server on the last, the pools on the others)
+                    (all on the first), apart (the stub server on the first, the pools on the others)
   --threads-max N   cells of r2d2 and HikariCP with more threads are not run, default 5000
   --quick           one round, windows of 200 ms: does everything work?
   --markdown FILE   all figures as tables
@@ -159,6 +159,9 @@ impl Options {
                 _ => return Err(format!("unknown option {arg}")),
             }
         }
+        if options.place != Place::Free && options.verb != Verb::Matrix {
+            return Err("--place is of the matrix: spike and down have no stub server".to_owned());
+        }
         Ok(options)
     }
 }
@@ -224,6 +227,7 @@ mod tests {
             ("--window 0s", "longer than nothing"),
             ("--window -1s", "300ms"),
             ("--place here", "together or apart"),
+            ("spike --place apart", "of the matrix"),
             ("--fast", "unknown option"),
             ("surge", "no verb"),
         ] {

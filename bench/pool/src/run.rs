@@ -12,7 +12,7 @@ use crate::child::{self, Server};
 use crate::figures::{Figures, percentile};
 use crate::options::{Options, Verb};
 use crate::peers::{OURS, Peer, Runs};
-use crate::place::{self, Side};
+use crate::place;
 use crate::report::{self, Results, Row, time};
 use crate::scene::{self, Down, Spike};
 use crate::{Outcome, java, root};
@@ -60,11 +60,15 @@ fn rows(options: &Options) -> Vec<Row> {
 fn matrix(options: &Options, about: &str) -> Outcome {
     raise_thread_limits();
     let rows = rows(options);
-    let processors = place::processors()?;
-    place::start_on(options.place, Side::Server, &processors)?;
+    let sides = options.place.sides()?;
+    if let Some(sides) = &sides {
+        place::start_on(&sides.server)?;
+    }
     let server = rows.iter().any(|row| row.use_of == Use::Socket).then(|| Server::start(options.delay)).transpose()?;
     let server = server.as_ref().map(|server| server.address);
-    place::start_on(options.place, Side::Pools, &processors)?;
+    if let Some(sides) = &sides {
+        place::start_on(&sides.pools)?;
+    }
     let total = rows.len() * options.peers.len() * options.rounds as usize;
     let (mut done, begun) = (0, Instant::now());
     let mut results = Results::default();

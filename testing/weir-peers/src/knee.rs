@@ -286,13 +286,11 @@ impl Sweep {
     /// If the pool does not take a size.
     pub async fn run(callers: &Callers, sizes: &[u32], each: Duration, passes: u32) -> Result<Self, SettingsError> {
         let mut seen: Vec<(u32, Vec<Rate>)> = sizes.iter().map(|size| (*size, Vec::new())).collect();
-        for _ in 0..passes {
+        for _ in 0..2 * passes {
             for (size, rates) in &mut seen {
                 rates.push(callers.rate_with(*size, each / 2).await?);
             }
-            for (size, rates) in seen.iter_mut().rev() {
-                rates.push(callers.rate_with(*size, each / 2).await?);
-            }
+            seen.reverse();
         }
         let mut sweep = Self { points: seen.iter().map(|(size, rates)| Point::of(*size, rates)).collect() };
         while let Some(size) = sweep.between(KEEP) {

@@ -198,8 +198,15 @@ fn main() -> Result<ExitCode, Failure> {
             vec![known.ok_or_else(|| format!("no workload {name:?}: hot, contended or work"))?]
         }
     };
-    let mut number = || args.next().map_or(Ok(1), |number| number.parse::<u32>());
-    let (times, passes) = (number()?, number()?.max(1));
+    let mut number = |name: &str| match args.next() {
+        None => Ok(1),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|number| (1..=1_000).contains(number))
+            .ok_or_else(|| format!("{name} is 1 to 1000, not {text:?}")),
+    };
+    let (times, passes) = (number("TIMES")?, number("PASSES")?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let run = runtime.block_on(run(&mode, &workloads, times, passes))?;
     println!("{} bars hold, {} do not", run.held, run.missed);
