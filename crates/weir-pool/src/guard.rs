@@ -123,6 +123,14 @@ impl<M: Manager> Guard<M> {
         self.loan.as_ref().is_some_and(|loan| loan.preparing)
     }
 
+    /// As if the manager had said so.
+    #[cfg(weir_loom)]
+    pub(crate) fn leave_to_be_reset(&mut self) {
+        if let Some(loan) = self.loan.as_mut() {
+            loan.needs_reset = true;
+        }
+    }
+
     /// Gives it back, as dropping does. Whether it was left as it was found: neither broken nor to be reset; false also if there is
     /// nothing to give back.
     #[inline]

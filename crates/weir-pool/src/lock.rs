@@ -33,10 +33,6 @@ const SELDOM: u32 = 32;
 const TIMES: u32 = 16;
 const TIMES_MAX: u32 = 1 << 12;
 
-/// So many turns after it was found taken last it is not crowded, whatever is thought of it: several times what others take in the long
-/// waits of one.
-const CALM_TURNS: u32 = 1 << 12;
-
 /// See the module.
 pub(crate) struct Lock<T> {
     mutex: Mutex<Inner<T>>,
@@ -78,14 +74,6 @@ impl<T> Lock<T> {
             Ok(guard) => self.taken(guard),
             Err(_) => self.wait(),
         }
-    }
-
-    /// Whether it is seldom found taken, as one who holds it sees it. That it is crowded may be of long ago: who is alone does not find
-    /// out that it is not any more.
-    pub(crate) fn is_calm(&self, held: &Locked<'_, T>) -> bool {
-        let since = self.turns.load(Ordering::Relaxed).wrapping_sub(held.0.found);
-        let enough = if self.crowded.load(Ordering::Relaxed) { CALM_TURNS } else { held.0.excess };
-        since >= enough
     }
 
     #[inline]
@@ -228,27 +216,6 @@ mod tests {
         found_after(&lock, 1);
         found_after(&lock, 1);
         assert!(lock.crowded.load(Ordering::Relaxed));
-        assert!(!lock.is_calm(&lock.lock()));
-    }
-
-    #[test]
-    fn it_is_calm_again_some_turns_after_it_was_found_taken() {
-        let lock = Lock::new(());
-        assert!(lock.is_calm(&lock.lock()));
-        found_after(&lock, 1);
-        assert!(!lock.is_calm(&lock.lock()));
-        for _ in 0..SELDOM {
-            drop(lock.lock());
-        }
-        assert!(lock.is_calm(&lock.lock()));
-        // Crowded of long ago.
-        found_after(&lock, 1);
-        lock.crowded.store(true, Ordering::Relaxed);
-        assert!(!lock.is_calm(&lock.lock()));
-        for _ in 0..CALM_TURNS {
-            drop(lock.lock());
-        }
-        assert!(lock.is_calm(&lock.lock()));
     }
 
     #[test]

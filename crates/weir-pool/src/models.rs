@@ -97,9 +97,18 @@ impl Manager for Client {
 
 /// A pool of `max` connections with its housekeeper on a thread of its own, which ends when the pool is closed and empty.
 fn pool(max: u32) -> (Arc<Server>, Pool<Client>, JoinHandle<()>) {
+    started(max, settings(max))
+}
+
+/// As [`pool`], with all connections opened before they are asked for.
+fn warm_pool(max: u32) -> (Arc<Server>, Pool<Client>, JoinHandle<()>) {
+    started(max, Settings { min_idle: max, ..settings(max) })
+}
+
+fn started(max: u32, settings: Settings) -> (Arc<Server>, Pool<Client>, JoinHandle<()>) {
     let server = Arc::new(Server::default());
     let client = Client(Arc::clone(&server), max);
-    let (pool, housekeeper) = Pool::with_housekeeper(client, settings(max), Clock::new(false), None);
+    let (pool, housekeeper) = Pool::with_housekeeper(client, settings, Clock::new(false), None);
     let housekeeper = spawn(move || block_on(housekeeper));
     (server, pool, housekeeper)
 }

@@ -138,6 +138,8 @@ impl<M: Manager> Shared<M> {
         let share = settings.budget.as_ref().map(|_| 0);
         let quota = LocalQuota::new(settings.size(share));
         let seed = seed(&settings);
+        // Who tends several pools wants to hear of each use.
+        let shortcut = if watch.is_some() { Shortcut::none() } else { Shortcut::new() };
         Self {
             manager,
             name: Arc::clone(&settings.name),
@@ -156,10 +158,10 @@ impl<M: Manager> Shared<M> {
                 connects: log::Connects::new(),
                 last_failure: None,
                 suspect_before: Instant::ZERO,
-                aside: Aside::new(),
+                aside: Aside::new(&shortcut),
                 told_busy: 0,
             }),
-            shortcut: Shortcut::new(),
+            shortcut,
             proposal: Mutex::new(None),
             changing: Changing::default(),
             housekeeper: Notify::new(),
@@ -176,11 +178,17 @@ impl<M: Manager> Shared<M> {
     /// The state, with the shortcut closed. Nothing that could panic runs under the lock but the machine itself.
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, State<M>> {
-        let mut state = self.state.lock();
-        if !self.shortcut.is_closed() {
+        let mut state = self.lock_unsettled();
+        if state.aside.is_open() {
             state.settle(&self.shortcut, self.clock.now());
         }
         state
+    }
+
+    /// The state, with the shortcut as it is: what is in its lanes is lent, and what it was used for is not counted yet.
+    #[inline]
+    pub(crate) fn lock_unsettled(&self) -> Locked<'_, State<M>> {
+        self.state.lock()
     }
 
     /// Tells whom it must after a release, or the like.
@@ -195,11 +203,6 @@ impl<M: Manager> Shared<M> {
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-
-    /// Whether threads seldom meet at the lock.
-    pub(crate) fn is_calm(&self, state: &Locked<'_, State<M>>) -> bool {
-        self.state.is_calm(state)
     }
 
     /// Changes the state, then tells whom it must.
@@ -285,8 +288,15 @@ impl<M: Manager> Shared<M> {
     pub(crate) fn give_back(&self, mut loan: Loan<Entry<M>>) {
         self.forget(&loan);
         let now = self.clock.now();
-        let mut state = self.lock();
-        state.book(&mut loan);
+        let mut state = if loan.ledger.is_some() {
+            // Its lane may be open, and would stay so without a connection.
+            let mut state = self.lock();
+            state.book(&mut loan);
+            state
+        } else {
+            // Nobody waits while the shortcut is open.
+            self.lock_unsettled()
+        };
         let (waker, _) = state.broker.release(loan, now);
         self.came_back(&mut state, waker.is_some());
         self.released(state, waker);

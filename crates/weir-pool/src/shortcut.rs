@@ -1,24 +1,26 @@
-//! The shortcut past the lock: one caller at a time who asks again and again gets the same connection back by two atomic
-//! operations, one to take it and one to give it back, instead of six.
+//! The shortcut past the lock: a thread that asks again and again gets the same connection back by two atomic operations, one to take
+//! it and one to give it back, instead of six and the lock.
 //!
 //! # How it goes
-//! The shortcut holds at most one connection, and is *closed* most of the time. Under the lock, after some releases for which nobody
-//! waited, the connection that was used last is put in it: to the machine it is lent from then on ([`Broker::lend_aside`]). Who comes
-//! takes it out ([`Shortcut::take`]) and puts it back in ([`Shortcut::put`]) without the lock, and writes in a [`Ledger`] what the
-//! machine would have counted.
+//! The shortcut has *lanes*, one for each thread that uses the pool (several share one where there are many threads: [`thread`]). A
+//! lane holds at most one connection. All lanes are *closed* most of the time. Under the lock, after some releases for which nobody
+//! waited, those of the threads that have come by lately get the idle connections that were used last: to the machine these are lent
+//! from then on ([`Broker::lend_aside`]). Who comes takes the connection of its thread's lane out ([`Lane::take`]) and puts it back in
+//! ([`Lane::put`]) without the lock, and writes in a [`Ledger`] what the machine would have counted.
 //!
-//! **Whoever takes the lock, for whatever reason, closes the shortcut first** ([`State::settle`]): what is in it is idle then, and
-//! what the ledger says is in the machine's books. So under the lock nothing is known differently with a shortcut than without, and nobody
-//! can stand in line while a connection is in it. A connection that is out when the shortcut is closed does not find its way back in:
+//! **Whoever takes the lock, for whatever reason, closes all lanes first** ([`State::settle`]): what is in them is idle then, and
+//! what the ledgers say is in the machine's books. So under the lock nothing is known differently with a shortcut than without, and nobody
+//! can stand in line while a connection is in a lane. A connection that is out when its lane is closed does not find its way back in:
 //! it comes back under the lock, and goes to whoever waits by then.
 //!
-//! Where several callers meet, the shortcut is closed soon after it was opened, and opening it costs some hundred nanoseconds; so
-//! after each time that was not worth it twice as many releases are needed for the next ([`Turns`]), and where threads meet at the
-//! lock it is not opened at all.
+//! Where connections are held for long, or threads share a lane, the lanes are closed soon after they were opened, and opening them costs
+//! some hundred nanoseconds each; so after each time that was not worth it twice as many releases are needed for the next ([`Turns`]).
 //!
 //! Measured: `cargo run --release -p weir-pool --example speed`; `docs/performance.md` has the figures.
 //!
-//! Source of the idea: biased locks (Kawachiya, Koseki, Onodera, "Lock Reservation", 2002), here for the connection instead of the lock.
+//! Source of the idea: biased locks (Kawachiya, Koseki, Onodera, "Lock Reservation", 2002), here for the connection instead of the lock;
+//! a place for each thread: the free lists per processor of J. Bonwick, J. Adams, "Magazines and Vmem", 2001, and the list per thread of
+//! HikariCP's `ConcurrentBag`.
 //!
 //! [`Broker::lend_aside`]: weir_pool_core::Broker::lend_aside
 //! [`State::settle`]: crate::shared::State
@@ -29,6 +31,7 @@
 
 mod ledger;
 mod lending;
+pub(crate) mod thread;
 
 use std::ptr;
 use std::sync::Arc;
@@ -44,9 +47,18 @@ use crate::sync::AtomicPtr;
 const TURNS: [u32; 2] = [16, 1 << 16];
 /// It was worth it after so many uses, and at least as many as the releases that it took.
 const WORTH: u64 = 1 << 10;
+/// Lanes at most; a bit of a word each.
+const LANES: usize = 32;
 
-/// The place for one connection. See the module.
+/// The lanes. See the module.
 pub(crate) struct Shortcut<C> {
+    /// A power of two of them, or none.
+    lanes: Box<[Lane<C>]>,
+}
+
+/// The place for one connection. On cache lines of its own: two, as processors fetch them in pairs.
+#[repr(align(128))]
+pub(crate) struct Lane<C> {
     /// Null if it is closed; a connection that is in it: a pointer from [`Box::into_raw`], which whoever swaps it out owns; or the mark of
     /// the one that has been taken out ([`out`]).
     word: AtomicPtr<Lent<C>>,
@@ -65,7 +77,7 @@ fn is_out<C>(word: *mut Lent<C>) -> bool {
     word.addr() & 1 == 1
 }
 
-/// What was in a shortcut that has been closed.
+/// What was in a lane that has been closed.
 pub(crate) enum Was<C> {
     Closed,
     Out,
@@ -73,11 +85,33 @@ pub(crate) enum Was<C> {
 }
 
 impl<C> Shortcut<C> {
+    /// With lanes for twice as many threads as run at a time: their numbers may have gaps.
     pub(crate) fn new() -> Self {
-        Self { word: AtomicPtr::new(ptr::null_mut()) }
+        let threads = if cfg!(weir_loom) { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+        let count = (2 * threads).next_power_of_two().min(LANES);
+        Self { lanes: (0..count).map(|_| Lane { word: AtomicPtr::new(ptr::null_mut()) }).collect() }
     }
 
-    /// Takes the connection out. The shortcut stays open.
+    /// A shortcut that is never opened.
+    pub(crate) fn none() -> Self {
+        Self { lanes: Box::new([]) }
+    }
+
+    #[inline]
+    pub(crate) fn lane(&self, number: usize) -> Option<&Lane<C>> {
+        self.lanes.get(number)
+    }
+
+    /// The lane of this thread.
+    #[inline]
+    pub(crate) fn mine(&self) -> Option<usize> {
+        let last = self.lanes.len().checked_sub(1)?;
+        Some(thread::number() & last)
+    }
+}
+
+impl<C> Lane<C> {
+    /// Takes the connection out. The lane stays open.
     #[inline]
     pub(crate) fn take(&self) -> Option<Loan<C>> {
         let there = self.word.load(Ordering::Relaxed);
@@ -90,7 +124,7 @@ impl<C> Shortcut<C> {
         Some(Loan::from_box(unsafe { Box::from_raw(lent) }))
     }
 
-    /// Puts the connection in that has been taken out; it comes back if the shortcut has been closed since.
+    /// Puts the connection in that has been taken out; it comes back if the lane has been closed since.
     ///
     /// # Safety
     /// `this` may live as long as the connection does and no longer (whoever holds a connection keeps its pool): it must be valid
@@ -116,20 +150,15 @@ impl<C> Shortcut<C> {
         self.word.load(Ordering::Relaxed).addr() == out(lent).addr()
     }
 
-    /// Whether it is closed. Only under the lock is that sure to stay.
-    #[inline]
-    pub(crate) fn is_closed(&self) -> bool {
-        self.word.load(Ordering::Relaxed).is_null()
-    }
-
-    /// Opens it, with a connection in. Under the lock, after [`Shortcut::is_closed`].
-    pub(crate) fn open(&self, loan: Loan<C>) {
-        debug_assert!(self.is_closed(), "opened once");
-        self.word.store(Box::into_raw(loan.into_box()), Ordering::Release);
+    /// Opens it, with a connection in. Under the lock, while it is closed.
+    fn open(&self, loan: Loan<C>) {
+        let lent = Box::into_raw(loan.into_box());
+        let was = self.word.swap(lent, Ordering::Release);
+        debug_assert!(was.is_null(), "opened once");
     }
 
     /// Closes it. Under the lock.
-    pub(crate) fn close(&self) -> Was<C> {
+    fn close(&self) -> Was<C> {
         let was = self.word.swap(ptr::null_mut(), Ordering::AcqRel);
         if was.is_null() {
             return Was::Closed;
@@ -142,7 +171,7 @@ impl<C> Shortcut<C> {
     }
 }
 
-impl<C> Drop for Shortcut<C> {
+impl<C> Drop for Lane<C> {
     fn drop(&mut self) {
         // A connection keeps its pool: there is none left in it.
         drop(self.close());
@@ -152,16 +181,42 @@ impl<C> Drop for Shortcut<C> {
 /// What is kept under the lock.
 pub(crate) struct Aside {
     pub(crate) turns: Turns,
-    /// Of the connection in the shortcut, or that came out of it, while it is open.
+    lanes: Box<[Behind]>,
+    /// The lanes that are open, a bit each.
+    open: u32,
+    /// Those of the threads that have come by since lanes were closed last.
+    recent: u32,
+}
+
+/// Of a lane.
+#[derive(Default)]
+struct Behind {
+    /// Of the connection in it, or that came out of it, while it is open.
     ledger: Option<Arc<Ledger>>,
     /// For the next time.
     spare: Option<Arc<Ledger>>,
 }
 
 impl Aside {
-    pub(crate) const fn new() -> Self {
-        Self { turns: Turns::new(), ledger: None, spare: None }
+    pub(crate) fn new<C>(shortcut: &Shortcut<C>) -> Self {
+        let lanes = shortcut.lanes.iter().map(|_| Behind::default()).collect();
+        Self { turns: Turns::new(), lanes, open: 0, recent: 0 }
     }
+
+    /// Whether there is something to settle.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.open != 0
+    }
+}
+
+/// The numbers of the bits that are set.
+fn bits(mut word: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros();
+        word &= word.wrapping_sub(1);
+        (bit < u32::BITS).then_some(bit as usize)
+    })
 }
 
 /// When the shortcut is opened. Under the lock.

@@ -77,7 +77,7 @@ impl<'a, M: Manager> Wait<'a, M> {
         let line = &self.shared.line;
         let mut waker = line.load(Ordering::Relaxed).then(|| cx.waker().clone());
         loop {
-            let mut state = self.shared.lock();
+            let mut state = self.shared.lock_unsettled();
             (self.asked, self.deadline) = self.again.unwrap_or_else(|| {
                 let limit = match self.limit {
                     Limit::Common => state.acquire_timeout,
@@ -85,7 +85,13 @@ impl<'a, M: Manager> Wait<'a, M> {
                 };
                 (now, now + limit)
             });
-            match state.broker.acquire(now) {
+            let mut acquired = state.broker.acquire(now);
+            if matches!(acquired, Acquired::Wait) && state.aside.is_open() {
+                // Nobody may wait while a connection is in a lane.
+                state.settle(&self.shared.shortcut, now);
+                acquired = state.broker.acquire(now);
+            }
+            match acquired {
                 Acquired::Ready(mut loan) => {
                     state.mark(&mut loan);
                     let calls = state.broker.calls_housekeeper();

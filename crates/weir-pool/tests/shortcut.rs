@@ -1,4 +1,4 @@
-//! One caller who asks again and again comes past the lock: everything is as if he did not.
+//! Who asks again and again comes past the lock: everything is as if he did not.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail with the test")]
 
 mod common;
@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{pass, pool};
-use weir_pool::{CloseReason, Manager, Pool};
+use weir_pool::{CloseReason, Manager, Pool, Release};
+
+/// One test at a time: threads of others would change the numbers of those here, and with them which share a lane.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Enough for the shortcut to be open, and to have been worth it.
 const MANY: u64 = 2_000;
@@ -26,6 +29,7 @@ async fn use_often(pool: &Pool<common::Client>, times: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn every_use_is_counted_while_it_lasts_and_afterwards() {
+    let _alone = ALONE.lock().await;
     let (pool, _) = pool(|settings| settings);
     use_often(&pool, MANY).await;
     let stats = pool.stats();
@@ -51,6 +55,7 @@ async fn every_use_is_counted_while_it_lasts_and_afterwards() {
 
 #[tokio::test(start_paused = true)]
 async fn its_lifetime_ends_although_it_is_used_all_the_time() {
+    let _alone = ALONE.lock().await;
     let (pool, server) = pool(|settings| settings.max_lifetime(Some(secs(60))).lifetime_jitter(0.0).keepalive(None));
     for _ in 0..70 * 4 {
         use_often(&pool, MANY).await;
@@ -62,6 +67,7 @@ async fn its_lifetime_ends_although_it_is_used_all_the_time() {
 
 #[tokio::test(start_paused = true)]
 async fn at_rest_it_is_checked_before_it_is_lent_and_closed_when_its_time_is_over() {
+    let _alone = ALONE.lock().await;
     let (pool, server) = pool(|settings| settings.idle_timeout(Some(secs(20))).keepalive(None));
     use_often(&pool, MANY).await;
     // It is dead, and nobody has looked at it since.
@@ -82,6 +88,7 @@ async fn at_rest_it_is_checked_before_it_is_lent_and_closed_when_its_time_is_ove
 
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_of_the_pool_meanwhile_holds_for_it_too() {
+    let _alone = ALONE.lock().await;
     let (pool, server) = pool(|settings| settings.max_size(1));
     use_often(&pool, MANY).await;
     // Kept for the first in line.
@@ -132,6 +139,7 @@ async fn what_is_asked_of_the_pool_meanwhile_holds_for_it_too() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_was_lent_when_it_was_evicted_does_not_come_back_by_the_next_one_s_way() {
+    let _alone = ALONE.lock().await;
     let (pool, _) = pool(|settings| settings.max_size(2));
     use_often(&pool, MANY).await;
     let first = pool.acquire().await.unwrap();
@@ -146,6 +154,109 @@ async fn one_that_was_lent_when_it_was_evicted_does_not_come_back_by_the_next_on
     assert_eq!(*third, 2, "a new one, and not the evicted one");
     drop((second, third));
     assert_eq!(pool.stats().closed(CloseReason::Drained), 1);
+}
+
+/// What `work` does on a thread of its own while the others of the test have theirs, and wait.
+fn on_a_thread<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::scope(|scope| scope.spawn(|| runtime.block_on(work())).join().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_thread_has_the_connection_that_it_used_last() {
+    let _alone = ALONE.lock().await;
+    let (pool, server) = pool(|settings| settings.max_size(3).validate_after(None));
+    let all = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+    drop(all);
+    let name = async || *pool.acquire().await.unwrap();
+    use_often(&pool, MANY).await;
+    let first = name().await;
+    let (second, third) = on_a_thread(async || {
+        use_often(&pool, MANY).await;
+        let second = name().await;
+        let third = on_a_thread(async || {
+            use_often(&pool, MANY).await;
+            name().await
+        });
+        assert_eq!(name().await, second);
+        (second, third)
+    });
+    let mut names = [first, second, third];
+    assert_eq!(name().await, first);
+    names.sort_unstable();
+    assert_eq!(names, [0, 1, 2]);
+    // All are within reach of one who wants them.
+    let held = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+    assert!(pool.try_acquire().is_err());
+    drop(held);
+    let uses = 3 * MANY + 11;
+    let (stats, state) = (pool.stats(), pool.snapshot());
+    assert_eq!((stats.acquired, stats.uses, stats.holds.count()), (uses, uses, uses));
+    assert_eq!((state.active, state.idle), (0, 3), "{state}");
+    assert_eq!(server.opened.load(Ordering::SeqCst), 3);
+}
+
+/// Whoever looks at the pool takes back what the threads have: in the order in which it was used.
+#[tokio::test(start_paused = true)]
+async fn what_was_used_last_is_lent_first_whichever_thread_used_it() {
+    let _alone = ALONE.lock().await;
+    let (pool, _) = pool(|settings| settings.max_size(2).validate_after(None));
+    let both = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+    drop(both);
+    use_often(&pool, MANY).await;
+    let mine = *pool.acquire().await.unwrap();
+    on_a_thread(async || {
+        use_often(&pool, MANY).await;
+        assert_ne!(*pool.acquire().await.unwrap(), mine);
+    });
+    pass(Duration::from_millis(100)).await;
+    drop(pool.acquire().await.unwrap());
+    assert_eq!(pool.snapshot().idle, 2);
+    let on_another_thread = on_a_thread(async || *pool.acquire().await.unwrap());
+    assert_eq!(on_another_thread, mine);
+}
+
+/// Connections that are to be reset if their user says so.
+struct Stained;
+
+impl Manager for Stained {
+    type Connection = bool;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<bool, Infallible> {
+        Ok(false)
+    }
+
+    async fn check(&self, _: &mut bool) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn on_release(&self, stained: &mut bool) -> Release {
+        if std::mem::take(stained) { Release::Reset } else { Release::Keep }
+    }
+}
+
+/// It leaves nothing in its lane that would count as a use in progress.
+#[tokio::test(start_paused = true)]
+async fn one_that_must_be_reset_does_not_go_back_into_its_lane() {
+    let _alone = ALONE.lock().await;
+    let pool = Pool::<Stained>::builder().max_size(2).tokio_clock(true).build(Stained).unwrap();
+    let both = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+    drop(both);
+    for _ in 0..MANY {
+        drop(pool.acquire().await.unwrap());
+    }
+    let mut guard = pool.acquire().await.unwrap();
+    pass(secs(1)).await;
+    *guard = true;
+    drop(guard);
+    // Of another thread, which settles nothing.
+    on_a_thread(async || drop(pool.acquire().await.unwrap()));
+    pass(secs(2)).await;
+    let (stats, state) = (pool.stats(), pool.snapshot());
+    assert_eq!((stats.uses, stats.holds.count()), (MANY + 4, MANY + 4));
+    assert!((secs(1)..secs(1) + Duration::from_millis(10)).contains(&stats.busy), "{:?}", stats.busy);
+    assert_eq!((state.active, state.idle), (0, 2), "{state}");
 }
 
 /// Connections that notice who holds them.
@@ -188,8 +299,9 @@ impl Manager for Opens {
 async fn a_connection_is_in_one_hand_and_none_is_lost() {
     const TASKS: u64 = 4;
     const BURSTS: u64 = 40;
+    let _alone = ALONE.lock().await;
     let real = Arc::new(Real { open: AtomicU32::new(0), most: AtomicU32::new(0) });
-    for max in [1, 3] {
+    for max in [1, 3, 8] {
         let pool = Pool::<Opens>::builder().max_size(max).build(Opens(Arc::clone(&real))).unwrap();
         let mut tasks = Vec::new();
         for task in 0..TASKS {

@@ -1,8 +1,10 @@
-//! The shortcut past the lock, opened at each occasion.
+//! The shortcut past the lock, opened at each occasion. It has two lanes here, and the threads are on the first unless they say otherwise.
 //!
 //! | planted | fails |
 //! |---|---|
 //! | the lock does not close the shortcut | all of them: deadlock, or figures that are wrong |
+//! | who gets in line does not | `each_has_its_lane`: deadlock |
+//! | only the first lane is closed; one that is open is opened again | `each_has_its_lane`: a connection is lost |
 //! | a connection that is out when it is closed finds its way back in | `who_waits_is_served…`: deadlock |
 //! | … by the mark of another one | test `one_that_was_lent_when_it_was_evicted…` |
 //! | what was counted past the lock is counted again by it | `the_books_are_right…`, `what_is_seen…` |
@@ -12,8 +14,9 @@ use std::task::{Context, Poll, Waker};
 
 use loom::thread::spawn;
 
-use super::{Client, acquire, by_hand, end, model, pool, use_it};
+use super::{Client, acquire, by_hand, end, model, pool, use_it, warm_pool};
 use crate::Pool;
+use crate::shortcut::thread::set_number;
 
 fn open_often(pool: &Pool<Client>) {
     pool.shared.lock().aside.turns.set_least();
@@ -119,5 +122,83 @@ fn the_housekeeper_ends_while_it_is_put_in() {
         user.join().unwrap();
         assert_eq!(server.open.load(std::sync::atomic::Ordering::SeqCst), 0, "a connection was lost");
         drop(pool);
+    });
+}
+
+/// Two with lanes of their own, each with a connection in it.
+#[test]
+fn each_has_its_lane() {
+    model(|| {
+        let (server, pool, housekeeper) = warm_pool(2);
+        let first = acquire(&pool);
+        // The housekeeper looks again.
+        pool.suspend();
+        pool.resume();
+        drop(acquire(&pool));
+        drop(first);
+        open_often(&pool);
+        let other = pool.clone();
+        let other = spawn(move || {
+            set_number(1);
+            drop(acquire(&other));
+            drop(acquire(&other));
+            drop(acquire(&other));
+        });
+        drop(acquire(&pool));
+        drop(acquire(&pool));
+        other.join().unwrap();
+        let (stats, state) = (pool.stats(), pool.snapshot());
+        assert_eq!((stats.acquired, stats.uses, stats.holds.count()), (7, 7, 7));
+        assert_eq!((state.idle, state.active), (2, 0), "{state}");
+        end(&server, pool, housekeeper);
+    });
+}
+
+/// The only connection is in the lane of one when the other comes, whose lane is closed; and the other way round.
+#[test]
+fn what_is_in_the_lane_of_another_is_not_out_of_reach() {
+    model(|| {
+        let (server, pool, housekeeper) = pool(1);
+        open_often(&pool);
+        drop(acquire(&pool));
+        let other = pool.clone();
+        let other = spawn(move || {
+            set_number(1);
+            drop(acquire(&other));
+            drop(acquire(&other));
+        });
+        drop(acquire(&pool));
+        other.join().unwrap();
+        drop(acquire(&pool));
+        let (stats, state) = (pool.stats(), pool.snapshot());
+        assert_eq!((stats.acquired, stats.uses), (5, 5));
+        assert_eq!((state.idle, state.active), (1, 0), "{state}");
+        end(&server, pool, housekeeper);
+    });
+}
+
+/// A connection is taken out of its lane and not put in again: it needs a reset, say.
+#[test]
+fn one_that_does_not_go_back_into_its_lane_leaves_nothing_there() {
+    model(|| {
+        let (server, pool, housekeeper) = pool(1);
+        open_often(&pool);
+        drop(acquire(&pool));
+        let other = pool.clone();
+        let other = spawn(move || {
+            set_number(1);
+            drop(acquire(&other));
+        });
+        // Its user leaves it to be reset.
+        let mut guard = acquire(&pool);
+        guard.leave_to_be_reset();
+        drop(guard);
+        other.join().unwrap();
+        drop(acquire(&pool));
+        drop(acquire(&pool));
+        let (stats, state) = (pool.stats(), pool.snapshot());
+        assert_eq!((stats.acquired, stats.uses), (5, 5));
+        assert_eq!((state.idle, state.active), (1, 0), "{state}");
+        end(&server, pool, housekeeper);
     });
 }

@@ -18,6 +18,8 @@ const NONE: u64 = u64::MAX;
 /// What a connection is used for past the lock. Whoever holds the connection writes, and nobody else; the rest is read and
 /// written under the lock.
 pub(crate) struct Ledger {
+    /// The number of the lane.
+    pub(crate) lane: usize,
     /// Of the connection.
     pub(crate) slot: Option<SlotId>,
     /// From then on it is not to be lent any more.
@@ -68,6 +70,7 @@ fn more(of: &AtomicU64, booked: &AtomicU64) -> u64 {
 impl Ledger {
     pub(crate) fn new() -> Self {
         Self {
+            lane: 0,
             slot: None,
             until: Instant::ZERO,
             quiet: Duration::ZERO,

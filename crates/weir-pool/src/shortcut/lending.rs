@@ -7,17 +7,18 @@ use weir_core::Instant;
 use weir_pool_core::Loan;
 
 use super::ledger::{KINDS, Ledger};
-use super::{Shortcut, Was};
+use super::{LANES, Lane, Shortcut, Was, bits};
 use crate::lock::Locked;
 use crate::manager::Manager;
 use crate::shared::{Entry, Shared, State, needs_check};
 use crate::sync::Counted;
 
 impl<M: Manager> Shared<M> {
-    /// The connection in the shortcut.
+    /// The connection in the lane of this thread.
     #[inline]
     pub(crate) fn take(&self) -> Option<Loan<Entry<M>>> {
-        let mut loan = self.shortcut.take()?;
+        let lane = self.shortcut.mine().and_then(|mine| self.shortcut.lane(mine))?;
+        let mut loan = lane.take()?;
         let now = self.clock.now();
         match &loan.ledger {
             Some(ledger) if now < ledger.until && now.since(loan.alive()) < ledger.quiet => ledger.begin(now),
@@ -44,28 +45,32 @@ impl<M: Manager> Shared<M> {
     pub(crate) fn take_back(loan: Loan<Entry<M>>) {
         if let Some(ledger) = loan.ledger.as_deref()
             && !loan.needs_reset
-            && loan.shared.shortcut.awaits(&loan)
+            && let Some(lane) = loan.shared.shortcut.lane(ledger.lane)
+            && lane.awaits(&loan)
         {
             let now = loan.shared.clock.now();
             if now < ledger.until {
                 ledger.end(now.since(loan.since()));
-                return Self::put_in(loan, now);
+                let lane: *const Lane<Entry<M>> = lane;
+                // SAFETY: the entry keeps the pool, and with it the lane, for as long as it is ours.
+                return unsafe { Self::put_in(lane, loan, now) };
             }
         }
         Counted::clone(&loan.shared).give_back(loan);
     }
 
+    /// # Safety
+    /// As of [`Lane::put`].
     #[inline]
-    fn put_in(mut loan: Loan<Entry<M>>, now: Instant) {
+    unsafe fn put_in(lane: *const Lane<Entry<M>>, mut loan: Loan<Entry<M>>, now: Instant) {
         loan.used(now);
-        let shortcut: *const Shortcut<Entry<M>> = &raw const loan.shared.shortcut;
-        // SAFETY: the entry keeps the pool, and with it the shortcut, for as long as it is ours.
-        if let Err(loan) = unsafe { Shortcut::put(shortcut, loan) } {
+        // SAFETY: by the caller's promise.
+        if let Err(loan) = unsafe { Lane::put(lane, loan) } {
             Counted::clone(&loan.shared).give_back_told(loan, now);
         }
     }
 
-    /// The shortcut was closed in the moment when the connection came back. Its use is counted already.
+    /// The lane was closed in the moment when the connection came back. Its use is counted already.
     #[cold]
     fn give_back_told(&self, mut loan: Loan<Entry<M>>, now: Instant) {
         let mut state = self.lock();
@@ -78,7 +83,11 @@ impl<M: Manager> Shared<M> {
     /// A connection has come back under the lock: opens the shortcut if it is time.
     #[inline]
     pub(crate) fn came_back(&self, state: &mut Locked<'_, State<M>>, somebody_waited: bool) {
-        if state.aside.turns.came_back(somebody_waited) {
+        let aside = &mut state.aside;
+        if let Some(mine) = self.shortcut.mine() {
+            aside.recent |= 1 << mine;
+        }
+        if aside.turns.came_back(somebody_waited) {
             self.open_shortcut(state);
         }
     }
@@ -86,51 +95,67 @@ impl<M: Manager> Shared<M> {
     #[cold]
     fn open_shortcut(&self, state: &mut Locked<'_, State<M>>) {
         state.aside.turns.opened();
-        // Who tends several pools wants to hear of each use. Where threads meet at the lock, the shortcut would be closed at once,
-        // and keep them from taking turns.
-        if self.watch.is_some() || state.watches || !self.is_calm(state) {
+        if state.watches {
             return;
         }
         let now = self.clock.now();
-        if let Some(loan) = state.entrust(now) {
-            self.shortcut.open(loan);
+        for number in bits(state.aside.recent & !state.aside.open) {
+            let Some(lane) = self.shortcut.lane(number) else { return };
+            let Some(loan) = state.entrust(number, now) else { return };
+            lane.open(loan);
+            state.aside.open |= 1 << number;
         }
     }
 }
 
 impl<M: Manager> State<M> {
-    /// A connection for the shortcut.
-    fn entrust(&mut self, now: Instant) -> Option<Loan<Entry<M>>> {
+    /// A connection for a lane.
+    fn entrust(&mut self, lane: usize, now: Instant) -> Option<Loan<Entry<M>>> {
+        let behind = self.aside.lanes.get_mut(lane)?;
         let (validate_after, suspect_before) = (self.validate_after, self.suspect_before);
         let mut loan = self.broker.lend_aside(now, |loan| {
             loan.needs_check = needs_check(loan, validate_after, suspect_before);
             loan.watched = false;
             loan.is_fresh()
         })?;
-        let mut ledger = self.aside.spare.take().and_then(Ledger::again).unwrap_or_else(|| Arc::new(Ledger::new()));
+        let mut ledger = behind.spare.take().and_then(Ledger::again).unwrap_or_else(|| Arc::new(Ledger::new()));
         if let Some(ledger) = Arc::get_mut(&mut ledger) {
+            ledger.lane = lane;
             ledger.slot = Some(loan.slot());
             ledger.until = self.broker.expires(loan.slot());
             ledger.quiet = self.validate_after.min(self.settings.idle_timeout.unwrap_or(Duration::MAX));
         }
         ledger.move_since(now);
         loan.ledger = Some(Arc::clone(&ledger));
-        self.aside.ledger = Some(ledger);
+        behind.ledger = Some(ledger);
         Some(loan)
     }
 
     /// Closes the shortcut: what is in it is idle, and its uses are counted.
     #[cold]
     pub(crate) fn settle(&mut self, shortcut: &Shortcut<Entry<M>>, now: Instant) {
-        let was = shortcut.close();
-        if let Some(ledger) = self.aside.ledger.take() {
-            self.enter(&ledger);
-            let since = ledger.since().unwrap_or(now);
-            self.broker.move_since(ledger.move_since(since), since);
-            self.aside.turns.closed(ledger.lent());
+        let open = std::mem::take(&mut self.aside.open);
+        self.aside.recent = 0;
+        let mut uses = 0;
+        let mut idle: [Option<Loan<Entry<M>>>; LANES] = [const { None }; LANES];
+        for (number, place) in bits(open).zip(&mut idle) {
+            let Some(was) = shortcut.lane(number).map(Lane::close) else { continue };
+            let behind = self.aside.lanes.get_mut(number);
+            if let Some(ledger) = behind.and_then(|behind| behind.ledger.take()) {
+                self.enter(&ledger);
+                let since = ledger.since().unwrap_or(now);
+                self.broker.move_since(ledger.move_since(since), since);
+                uses += ledger.lent();
+            }
+            if let Was::In(mut loan) = was {
+                self.book(&mut loan);
+                *place = Some(loan);
+            }
         }
-        if let Was::In(mut loan) = was {
-            self.book(&mut loan);
+        self.aside.turns.closed(uses);
+        // In the order in which they were used; none comes first.
+        idle.sort_unstable_by_key(|loan| loan.as_ref().map(Loan::alive));
+        for loan in idle.into_iter().flatten() {
             let nobody = self.broker.put_away(loan, now);
             debug_assert!(nobody.is_none(), "nobody waits while it is open");
         }
@@ -148,7 +173,9 @@ impl<M: Manager> State<M> {
     fn book_from(&mut self, ledger: Arc<Ledger>, since: Instant) {
         self.enter(&ledger);
         self.broker.move_since(ledger.move_since(since), since);
-        self.aside.spare = Some(ledger);
+        if let Some(behind) = self.aside.lanes.get_mut(ledger.lane) {
+            behind.spare = Some(ledger);
+        }
     }
 
     /// Counts what has come since it was counted last.
