@@ -20,7 +20,7 @@ use crate::housekeeper::{self, End};
 use crate::log;
 use crate::manager::Manager;
 use crate::settings::{Builder, Settings, SettingsError, check_size};
-use crate::shared::{Entry, Shared, State, needs_check};
+use crate::shared::{Entry, Shared};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::sync::{Counted, Runtime, spawn, timeout};
@@ -197,15 +197,16 @@ impl<M: Manager> Pool<M> {
     }
 
     fn take_fresh(&self, at: &'static Location<'static>) -> Result<Loan<Entry<M>>, AcquireError<M::Error>> {
+        if let Some(loan) = self.shared.take() {
+            return Ok(loan);
+        }
         let now = self.shared.clock.now();
-        let mut state = self.shared.lock();
-        let State { broker, validate_after, suspect_before, watches, .. } = &mut *state;
-        // What must be awaited first is not for somebody who cannot wait.
-        let taken = broker.try_acquire(now, |loan| {
-            loan.needs_check = needs_check(loan, *validate_after, *suspect_before);
-            loan.watched = *watches;
-            loan.is_fresh()
-        });
+        let mut state = self.shared.lock_unsettled();
+        let mut taken = state.take_fresh(now);
+        if taken.is_none() && state.aside.is_open() {
+            state.settle(&self.shared.shortcut, now);
+            taken = state.take_fresh(now);
+        }
         let (calls, shut) = (state.broker.calls_housekeeper(), state.broker.is_shut());
         drop(state);
         if calls {

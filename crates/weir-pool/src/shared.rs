@@ -487,6 +487,16 @@ impl<M: Manager> State<M> {
         self.broker.resized(now);
     }
 
+    /// An idle connection with which nothing need be awaited first.
+    pub(crate) fn take_fresh(&mut self, now: Instant) -> Option<Loan<Entry<M>>> {
+        let Self { broker, validate_after, suspect_before, watches, .. } = self;
+        broker.try_acquire(now, |loan| {
+            loan.needs_check = needs_check(loan, *validate_after, *suspect_before);
+            loan.watched = *watches;
+            loan.is_fresh()
+        })
+    }
+
     /// Notes whether the connection must be looked at before it is used.
     #[inline]
     pub(crate) fn mark(&self, loan: &mut Loan<Entry<M>>) {

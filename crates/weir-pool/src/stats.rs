@@ -14,7 +14,7 @@ use crate::shared::Shared;
 pub struct Stats {
     /// How old the pool is.
     pub at: Duration,
-    /// Connections lent.
+    /// Connections lent. One that turned out to be dead before its caller got it counts, and so does the one that took its place.
     pub acquired: u64,
     /// Those of `acquired` for which the caller did not have to wait.
     pub unwaited: u64,

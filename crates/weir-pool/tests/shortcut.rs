@@ -196,6 +196,29 @@ async fn each_thread_has_the_connection_that_it_used_last() {
     assert_eq!(server.opened.load(Ordering::SeqCst), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_does_not_want_to_wait_gets_what_another_thread_has_put_in_its_lane() {
+    let _alone = ALONE.lock().await;
+    let (pool, server) = pool(|settings| settings.max_size(1));
+    use_often(&pool, MANY).await;
+    assert_eq!(*pool.try_acquire().unwrap(), 0);
+    on_a_thread(async || {
+        assert_eq!(*pool.try_acquire().unwrap(), 0);
+        for _ in 0..MANY {
+            drop(pool.try_acquire().unwrap());
+        }
+    });
+    let held = pool.try_acquire().unwrap();
+    assert!(pool.try_acquire().is_err());
+    drop(held);
+    // What must be checked first is not for him.
+    pass(secs(5)).await;
+    assert!(pool.try_acquire().is_err());
+    let (stats, state) = (pool.stats(), pool.snapshot());
+    assert_eq!((stats.acquired, stats.uses, state.idle), (2 * MANY + 3, 2 * MANY + 3, 1), "{state}");
+    assert_eq!(server.opened.load(Ordering::SeqCst), 1);
+}
+
 /// Whoever looks at the pool takes back what the threads have: in the order in which it was used.
 #[tokio::test(start_paused = true)]
 async fn what_was_used_last_is_lent_first_whichever_thread_used_it() {
